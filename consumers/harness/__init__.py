@@ -1,0 +1,1 @@
+"""The harness port and its adapters."""

@@ -1,0 +1,1 @@
+"""Where processes live, and the only place where things are put together."""

@@ -1,0 +1,200 @@
+"""Facts about a run, in past tense, as they stand on the delta topic.
+
+Grouped by lifecycle: run, turn, message, part, tool. A harness yields them unnumbered (`seq` −1); the worker filters
+and merges first and numbers after that, so that `seq` has no gaps within an attempt. Every `*.ended` carries the
+complete value, so a reader may ignore every delta.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue
+
+from agentstream.schemas.base import Instant, RunId, SessionId, WireModel
+from agentstream.schemas.errors import Problem
+from agentstream.schemas.messages import FinishReason, Message, Part, Usage
+
+UNNUMBERED = -1
+EPOCH = datetime.fromtimestamp(0, UTC)
+PartType = Literal["text", "reasoning", "tool_call"]
+RunStatus = Literal["completed", "failed", "cancelled"]
+
+
+class Event(WireModel):
+    """What all events share."""
+
+    seq: int = Field(default=UNNUMBERED, description="Place within the attempt, from 0 without gaps.")
+    time: Instant = Field(default=EPOCH, description="When it happened.")
+    turn: int = Field(default=0, ge=0, description="The turn it belongs to, from 1; 0 outside turns.")
+
+    def numbered(self, seq: int, time: Instant) -> Self:
+        """The same fact with its place and time."""
+        return self.model_copy(update={"seq": seq, "time": time})
+
+
+class RunStarted(Event):
+    """An attempt at the run began."""
+
+    type: Literal["run.started"] = "run.started"
+    model: str | None = Field(default=None, description="`provider/id` of the model.")
+    harness: str = Field(description="The harness that runs it.")
+    parent_run_id: RunId | None = Field(default=None, description="The run that this one belongs to.")
+
+
+class RunAlive(Event):
+    """Nothing else happened for ten seconds: slow and dead look different."""
+
+    type: Literal["run.alive"] = "run.alive"
+
+
+class RunRetrying(Event):
+    """This attempt's events are void; another attempt follows."""
+
+    type: Literal["run.retrying"] = "run.retrying"
+    error: Problem | None = Field(default=None, description="Why; absent when the worker drains.")
+    delay_ms: int = Field(ge=0, description="The next attempt starts after this many milliseconds.")
+    reason: Literal["error", "draining"] = Field(default="error", description="An error, or the worker shuts down.")
+
+
+class RunEnded(Event):
+    """The attempt ended, and with it the run."""
+
+    type: Literal["run.ended"] = "run.ended"
+    status: RunStatus = Field(description="How it ended.")
+    finish_reason: FinishReason | None = Field(default=None, description="Why the model stopped.")
+    usage: tuple[Usage, ...] = Field(default=(), description="Tokens, per provider and model.")
+    error: Problem | None = Field(default=None, description="What went wrong, unless completed.")
+
+
+class TurnStarted(Event):
+    """A model call, with the tools it will ask for, began."""
+
+    type: Literal["turn.started"] = "turn.started"
+
+
+class TurnEnded(Event):
+    """The model call and its tools ended."""
+
+    type: Literal["turn.ended"] = "turn.ended"
+    finish_reason: FinishReason | None = Field(default=None, description="Why the model stopped.")
+    usage: Usage | None = Field(default=None, description="Tokens of this turn.")
+
+
+class MessageStarted(Event):
+    """A message began to be written."""
+
+    type: Literal["message.started"] = "message.started"
+    message_id: str = Field(description="Joins the events of one message.")
+    role: Literal["assistant", "tool"] = Field(default="assistant", description="Who speaks.")
+
+
+class MessageEnded(Event):
+    """A message is complete. The result's messages are exactly these, in order."""
+
+    type: Literal["message.ended"] = "message.ended"
+    message_id: str = Field(description="Joins the events of one message.")
+    message: Message | None = Field(default=None, description="The complete message; absent only if truncated.")
+    finish_reason: FinishReason | None = Field(default=None, description="Why the model stopped; absent for tools.")
+    usage: Usage | None = Field(default=None, description="Tokens of this message; absent for tools.")
+    truncated: bool = Field(default=False, description="Too large for the delta topic: read it from the result.")
+
+
+class PartStarted(Event):
+    """A part of a message began."""
+
+    type: Literal["part.started"] = "part.started"
+    message_id: str = Field(description="The message it belongs to.")
+    part_index: int = Field(ge=0, description="Place within the message, from 0.")
+    part_type: PartType = Field(description="What kind of part.")
+
+
+class PartDelta(Event):
+    """A piece of a part, to be appended."""
+
+    type: Literal["part.delta"] = "part.delta"
+    message_id: str = Field(description="The message it belongs to.")
+    part_index: int = Field(ge=0, description="Place within the message, from 0.")
+    part_type: PartType = Field(description="What kind of part.")
+    delta: str = Field(description="Text, or a piece of the arguments' JSON for a tool call.")
+
+
+class PartEnded(Event):
+    """A part is complete."""
+
+    type: Literal["part.ended"] = "part.ended"
+    message_id: str = Field(description="The message it belongs to.")
+    part_index: int = Field(ge=0, description="Place within the message, from 0.")
+    part_type: PartType = Field(description="What kind of part.")
+    part: Part | None = Field(default=None, description="The complete part; absent only if truncated.")
+    truncated: bool = Field(default=False, description="Too large for the delta topic: read it from the result.")
+
+
+class ToolStarted(Event):
+    """A tool was called."""
+
+    type: Literal["tool.started"] = "tool.started"
+    tool_call_id: str = Field(description="Joins the events of one call.")
+    tool_name: str = Field(description="The tool.")
+    arguments: JsonValue = Field(default=None, description="The arguments it was called with.")
+    truncated: bool = Field(default=False, description="The arguments were too large and are left out.")
+
+
+class ToolProgressed(Event):
+    """A running tool showed more of its output."""
+
+    type: Literal["tool.progress"] = "tool.progress"
+    tool_call_id: str = Field(description="Joins the events of one call.")
+    tool_name: str = Field(description="The tool.")
+    content: str = Field(description="Output so far, or its newest part, as the tool gives it.")
+    truncated: bool = Field(default=False, description="Whether the content was cut.")
+
+
+class ToolEnded(Event):
+    """A tool call ended."""
+
+    type: Literal["tool.ended"] = "tool.ended"
+    tool_call_id: str = Field(description="Joins the events of one call.")
+    tool_name: str = Field(description="The tool.")
+    content: JsonValue = Field(default=None, description="The output, cut if large.")
+    is_error: bool = Field(default=False, description="Whether the tool failed.")
+    duration_ms: int = Field(ge=0, description="How long the call took.")
+    truncated: bool = Field(default=False, description="Whether the content was cut.")
+
+
+class InteractionRequested(Event):
+    """Reserved for paused runs: the agent needs a person or a client-side tool."""
+
+    type: Literal["interaction.requested"] = "interaction.requested"
+    interaction_id: str = Field(description="Joins the question with its answer.")
+
+
+AnyEvent = Annotated[
+    RunStarted
+    | RunAlive
+    | RunRetrying
+    | RunEnded
+    | TurnStarted
+    | TurnEnded
+    | MessageStarted
+    | MessageEnded
+    | PartStarted
+    | PartDelta
+    | PartEnded
+    | ToolStarted
+    | ToolProgressed
+    | ToolEnded
+    | InteractionRequested,
+    Field(discriminator="type"),
+]
+
+
+class StreamEvents(WireModel):
+    """One record of the delta topic: one flush of one attempt. Its events' `seq` run from `first_seq` without gaps."""
+
+    run_id: RunId = Field(description="The run.")
+    session_id: SessionId = Field(description="The run's session.")
+    claim: int = Field(ge=0, description="Which ownership of the partition this is; only ever grows.")
+    attempt: int = Field(ge=1, description="Which attempt within the claim; `(claim, attempt)` orders all attempts.")
+    attempt_id: str = Field(description="The attempt's uuid7.")
+    first_seq: int = Field(ge=0, description="`seq` of the first event here.")
+    events: tuple[AnyEvent, ...] = Field(min_length=1, description="The events, in order.")

@@ -1,0 +1,64 @@
+"""What comes of a request for good: `InvokeResult`, and `FinishedRun` for the index of finished runs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from agentstream.schemas.base import Instant, Metadata, RunId, SessionId, WireModel
+from agentstream.schemas.errors import Problem
+from agentstream.schemas.events import RunStatus
+from agentstream.schemas.messages import Cost, FinishReason, Message, Usage
+from agentstream.schemas.requests import AgentParameters
+
+
+class HarnessInfo(WireModel):
+    """What ran the agent."""
+
+    kind: str = Field(description="The harness.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Versions of the harness and what it stands on.")
+
+
+class InvokeResult(WireModel):
+    """The one terminal record of a run, whatever its outcome."""
+
+    run_id: RunId = Field(description="The run.")
+    session_id: SessionId = Field(description="The run's session.")
+    partition: int = Field(ge=0, description="Partition number of the request, and of everything that came of it.")
+    status: RunStatus = Field(description="completed, failed or cancelled.")
+    messages: tuple[Message, ...] = Field(default=(), description="Everything the agent added, in order.")
+    finish_reason: FinishReason | None = Field(default=None, description="Why the model stopped.")
+    usage: tuple[Usage, ...] = Field(default=(), description="Tokens, per provider and model.")
+    cost: Cost | None = Field(default=None, description="What it cost; absent where unknown.")
+    error: Problem | None = Field(default=None, description="What went wrong, unless completed.")
+    claim: int = Field(ge=0, description="The claim under which it ended.")
+    attempt: int = Field(ge=0, description="The attempt that ended it; 0 if none began.")
+    attempt_id: str | None = Field(default=None, description="uuid7 of that attempt: only its deltas count.")
+    crashes: int = Field(default=0, ge=0, description="Attempts lost with a worker.")
+    last_seq: int = Field(default=-1, ge=-1, description="`seq` of the attempt's last event; −1 if it has none.")
+    deltas: Literal["complete", "partial"] = Field(description="Whether all events of the attempt were published.")
+    parameters: AgentParameters = Field(description="The parameters as they took effect.")
+    harness: HarnessInfo | None = Field(default=None, description="What ran the agent; absent if nothing ran.")
+    metadata: Metadata = Field(default_factory=dict, description="Copied from the request.")
+    redrive_of: RunId | None = Field(default=None, description="The run that this one was sent again for.")
+    trace_id: str | None = Field(default=None, description="W3C trace id of the run, 32 hex digits.")
+    requested_at: Instant | None = Field(default=None, description="Timestamp of the request's record.")
+    started_at: Instant | None = Field(default=None, description="When the attempt began; absent if none did.")
+    ended_at: Instant = Field(description="When the run ended.")
+
+    @property
+    def text(self) -> str:
+        """The text of the last assistant message, or an empty string."""
+        return next((m.text for m in reversed(self.messages) if m.role == "assistant"), "")
+
+
+FinishedStatus = Literal["completed", "failed", "cancelled", "rejected"]
+
+
+class FinishedRun(WireModel):
+    """One line of the index of finished runs, at most 200 bytes: what a new owner must know not to run twice."""
+
+    status: FinishedStatus = Field(description="How it ended; rejected: a dead letter without a run id.")
+    session_id: str = Field(default="", max_length=64, description="The run's session, cut to 64 characters.")
+    offset: int = Field(ge=0, description="The request's offset; its partition is the record's own.")
+    attempt_id: str | None = Field(default=None, description="uuid7 of the attempt that ended it.")
+    body_hash: str = Field(description="First 16 hex digits of the SHA-256 of the request's value.")
