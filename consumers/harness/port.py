@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import (
     MessageEnded,
@@ -121,6 +123,8 @@ class Failed:
     """Overrides the table where the adapter knows better; None: as the table says."""
     retry_after_ms: int | None = None
     """The provider's Retry-After."""
+    cost: Cost | None = None
+    """What it cost until then, where known."""
     lost_with_others: bool = False
     """The process that hosted this run died while others ran in it: nobody knows whose fault it was."""
 
@@ -160,6 +164,13 @@ class Harness(Protocol):
     @property
     def versions(self) -> Mapping[str, str]:
         """Versions of the harness and what it stands on, once it is open."""
+        ...
+
+    def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
+        """None if a run may be started with these options, else one line for the caller that says what is wrong.
+
+        Asked at admission, before any run: a request with bad options is a dead letter. Must not raise or wait.
+        """
         ...
 
     def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
