@@ -1,0 +1,54 @@
+# `make` alone says what there is. Every target that runs something sets up what it needs first (infra/bootstrap.sh).
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap demo test check lint types links node-test chaos bench lock format clean
+
+help: ## Say what there is
+	@printf 'agentstream: run AI agents from Kafka\n\nusage: make TARGET\n\n'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@printf '\nNeeds Python 3.11 or newer, and Docker or Java 17 with Maven. `make demo` first; the first time takes a minute.\n'
+
+demo: bootstrap ## Watch a real agent answer over a real Apache Kafka
+	@$(BIN)/python -m agentstream.infra.demo
+
+test: check node-test ## Lint, types, links and all tests but the long ones (under ten minutes)
+	@$(PYTEST) --cov --cov-report=term:skip-covered
+
+check: lint types links
+
+lint: bootstrap ## Ruff: rules and format
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo 'Some files are not formatted: run `make format`.'; exit 1; }
+
+types: bootstrap ## mypy, strict
+	@$(BIN)/mypy
+
+links: bootstrap
+	@$(PYTEST) -q --no-header tests/architecture/test_links.py
+
+node-test: bootstrap
+	@cd infra/pi-sidecar && ../../$(BIN)/python -m agentstream.infra.toolchain node --test 'test/*.test.js'
+
+chaos: bootstrap ## Kill workers and brokers for a long time
+	@$(PYTEST) -m chaos
+
+bench: bootstrap ## Measure
+	@$(PYTEST) -m bench -s
+
+format: bootstrap ## Let ruff format and fix what it can
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: ## Resolve all requirements anew (needs uv and Maven)
+	@sh infra/lock.sh
+
+bootstrap: ## Set up .venv, Node, Pi and Kafka (the other targets do it by themselves)
+	@sh infra/bootstrap.sh
+
+clean: ## Remove all that the other targets made
+	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist
+	@rm -rf infra/pi-sidecar/node_modules infra/kafka/libs infra/kafka/libs.fresh
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,176 @@
+"""A real Apache Kafka in KRaft mode from Maven's jars: one Java process for each node. About 2 s to start."""
+
+import asyncio
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentstream.infra.broker.port import (
+    START_TIMEOUT_S,
+    STARTED_LINE,
+    BrokerError,
+    BrokerOptions,
+    LocalBroker,
+    free_ports,
+    server_properties,
+)
+from agentstream.infra.toolchain import Progress, ensure_kafka_jars, find_java, quiet
+
+# Measured on two cores, format and start together: 2.9 s without these flags, 2.0 s with them.
+_QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    """One Kafka process."""
+
+    number: int
+    """Its node id, from 1."""
+    keeper: subprocess.Popen[str]
+    """The process that kills Kafka when we are gone."""
+    pid: int
+    """Kafka's own process."""
+
+
+class MavenBroker(LocalBroker):
+    """A cluster of local Java processes on free ports, its data and logs in a temporary directory."""
+
+    def __init__(self, options: BrokerOptions, *, progress: Progress = quiet) -> None:
+        self._options = options
+        self._progress = progress
+        self._ports = free_ports(options.brokers)
+        self._controller_port = free_ports(options.brokers + 1)[-1]
+        self._home: Path | None = None
+        self._nodes: dict[int, _Node] = {}
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._ports)
+
+    @property
+    def kind(self) -> str:
+        return "maven"
+
+    async def start(self) -> None:
+        home = Path(tempfile.mkdtemp(prefix="agentstream-kafka-"))
+        self._home = home
+        try:
+            jars = await asyncio.to_thread(ensure_kafka_jars, self._progress)
+            self._java = (str(find_java()), f"-Xmx{self._options.heap_mb}m", *self._flags(), "-cp", f"{jars}/*")
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            numbers = range(1, self._options.brokers + 1)
+            await asyncio.gather(*(asyncio.to_thread(self._format, home, number, cluster) for number in numbers))
+            await self._run(home, numbers)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        home, self._home = self._home, None
+        nodes, self._nodes = self._nodes, {}
+        for node in nodes.values():
+            _close_pipes(node.keeper)
+        for node in nodes.values():
+            await asyncio.to_thread(node.keeper.wait)
+        if home is not None:
+            await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+
+    async def kill(self, *nodes: int) -> None:
+        for number in nodes or tuple(self._nodes):
+            node = self._nodes.pop(number)
+            os.kill(node.pid, signal.SIGKILL)
+            await asyncio.to_thread(node.keeper.wait)
+            _close_pipes(node.keeper)
+
+    async def restart(self) -> None:
+        if self._home is None:
+            raise BrokerError("The broker was not started")
+        await self._run(self._home, [n for n in range(1, self._options.brokers + 1) if n not in self._nodes])
+
+    def _flags(self) -> Sequence[str]:
+        return (*_LOGGING, *_QUICK_START) if self._options.quick_start else _LOGGING
+
+    def _format(self, home: Path, number: int, cluster: str) -> None:
+        """Write a node's properties and give its data directory the cluster's id."""
+        config = home / f"node-{number}.properties"
+        properties = self._properties(home, number)
+        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        command = [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise BrokerError(f"Kafka could not format its data directory:\n{done.stdout}{done.stderr}")
+
+    def _properties(self, home: Path, number: int) -> dict[str, str]:
+        here = f"PLAINTEXT://127.0.0.1:{self._ports[number - 1]}"
+        controller = f"CONTROLLER://127.0.0.1:{self._controller_port}"
+        first = number == 1
+        return {
+            "process.roles": "broker,controller" if first else "broker",
+            "node.id": str(number),
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"{here},{controller}" if first else here,
+            "advertised.listeners": here,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(home / f"data-{number}"),
+        } | server_properties(self._options)
+
+    async def _run(self, home: Path, numbers: Sequence[int]) -> None:
+        logs = {number: _new_log(home, number) for number in numbers}
+        for number, log in logs.items():
+            # Node by node, at once and unawaited: whatever happens later, `stop` knows of each one.
+            self._nodes[number] = self._spawn(home, number, log)
+        await asyncio.gather(*(_until_started(self._nodes[number], log) for number, log in logs.items()))
+
+    def _spawn(self, home: Path, number: int, log: Path) -> _Node:
+        command = [*self._java, "kafka.Kafka", str(home / f"node-{number}.properties")]
+        keeper = str(Path(__file__).with_name("keeper.py"))
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper, str(home), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+        if process.stdout is None or not (line := process.stdout.readline()).strip().isdigit():
+            _close_pipes(process)
+            raise BrokerError(f"Kafka's process could not be started:\n{log.read_text()}")
+        return _Node(number=number, keeper=process, pid=int(line))
+
+
+def _new_log(home: Path, number: int) -> Path:
+    """Return a log file of its own for every start: the line of an earlier start must not be taken for this one's."""
+    started_before = len(list(home.glob(f"node-{number}.*.log")))
+    return home / f"node-{number}.{started_before + 1}.log"
+
+
+async def _until_started(node: _Node, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while STARTED_LINE not in log.read_text(errors="replace"):
+        if node.keeper.poll() is not None or time.monotonic() > deadline:
+            end = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+            raise BrokerError(f"Kafka node {node.number} did not start. The end of its log:\n{end}")
+        await asyncio.sleep(0.02)
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
