@@ -1,23 +1,74 @@
-"""What every model on the wire has in common."""
+"""What every model on the wire has in common: its base class and its scalar types."""
 
+import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
+from pydantic_core import PydanticSerializationError
 
 RUN_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
+MAX_SESSION_ID = 256
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_YEARS = range(1970, 9999)
+T = TypeVar("T")
+
+
+def _rfc_3339(value: object) -> object:
+    # Left to itself pydantic also reads 1700000000, "1700000000" and "2026-01-01": three guesses at what was meant.
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise ValueError("must be an RFC 3339 instant with an offset, such as 2026-01-31T12:00:00Z")
+
+
+def _within_years(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("an offset is missing, such as `Z`")
+    # Year 1 with an offset of +14:00 has no instant in UTC, and converting it raises OverflowError far from here.
+    if value.year not in _YEARS:
+        raise ValueError("must lie between the years 1970 and 9998")
+    return value
+
 
 RunId = Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
-SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Instant = datetime
+SessionId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SESSION_ID)]
+Instant = Annotated[datetime, BeforeValidator(_rfc_3339), AfterValidator(_within_years)]
+Int = Annotated[int, Strict()]
+"""A JSON integer: neither "5" nor 5.0 nor true."""
+Flag = Annotated[bool, Strict()]
+"""A JSON boolean: neither "yes" nor 1."""
 Metadata = Annotated[dict[Annotated[str, StringConstraints(max_length=128)], str], Field(max_length=64)]
 
 
 class WireModel(BaseModel):
-    """A frozen value on the wire. Readers ignore fields they do not know, so writers may add optional ones."""
+    """A frozen value on the wire. Readers ignore fields they do not know, so writers may add optional ones.
+
+    Scalars are strict (`Int`, `Flag`, `Instant`), arrays may be any sequence: JSON has no tuples.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=False, ser_json_inf_nan="null")
 
     def to_bytes(self) -> bytes:
-        """UTF-8 JSON. Absent optional fields are left out: a reader must not tell `null` from absent."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """UTF-8 JSON. Absent optional fields are left out: a reader must not tell `null` from absent.
+
+        Never raises for a lone surrogate, which agents do produce (a JavaScript string cut in the middle of an emoji):
+        it is written as U+FFFD, since UTF-8 has no place for it and one such character would cost the whole result.
+        """
+        try:
+            return self.model_dump_json(exclude_none=True).encode()
+        except PydanticSerializationError:
+            clean = type(self).model_validate(without_lone_surrogates(self.model_dump(exclude_none=True)))
+            return clean.model_dump_json(exclude_none=True).encode()
+
+
+def without_lone_surrogates(value: T) -> T:
+    """The same JSON-like value with each lone surrogate replaced by U+FFFD; pairs that were split are joined."""
+    clean: object = value
+    if isinstance(value, str):
+        clean = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    elif isinstance(value, dict):
+        clean = {without_lone_surrogates(key): without_lone_surrogates(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        clean = type(value)(without_lone_surrogates(item) for item in value)
+    return clean  # type: ignore[return-value]  # a str for a str, a dict for a dict

@@ -72,40 +72,126 @@ class ErrorRule:
     """Whether the same request may succeed if tried again."""
     dead_letter: bool
     """Whether the record goes to the dead letters: it was refused, or is worth sending again."""
+    advice: str
+    """What the caller or the operator can do about it, in one sentence."""
 
 
-def _rule(title: str, stage: Stage, *, retriable: bool = False, dead_letter: bool = False) -> ErrorRule:
-    return ErrorRule(title=title, stage=stage, retriable=retriable, dead_letter=dead_letter)
+def _refused(title: str, stage: Stage, advice: str) -> ErrorRule:
+    return ErrorRule(title=title, stage=stage, retriable=False, dead_letter=True, advice=advice)
+
+
+def _worth_retrying(title: str, stage: Stage, advice: str) -> ErrorRule:
+    return ErrorRule(title=title, stage=stage, retriable=True, dead_letter=True, advice=advice)
+
+
+def _final(title: str, stage: Stage, advice: str) -> ErrorRule:
+    return ErrorRule(title=title, stage=stage, retriable=False, dead_letter=False, advice=advice)
 
 
 _TABLE: dict[ErrorCode, ErrorRule] = {
-    ErrorCode.MALFORMED_JSON: _rule("The value is not well-formed JSON", Stage.DECODE, dead_letter=True),
-    ErrorCode.SCHEMA_INVALID: _rule("The value breaks the schema", Stage.DECODE, dead_letter=True),
-    ErrorCode.PAYLOAD_TOO_LARGE: _rule("The value is larger than allowed", Stage.DECODE, dead_letter=True),
-    ErrorCode.UNSUPPORTED_VERSION: _rule("This version is not supported", Stage.DECODE, dead_letter=True),
-    ErrorCode.UNSUPPORTED: _rule("This feature is not supported", Stage.ADMIT, dead_letter=True),
-    ErrorCode.DUPLICATE_CONFLICT: _rule("The run id was used with another body", Stage.ADMIT, dead_letter=True),
-    ErrorCode.UNKNOWN_HARNESS: _rule("No such harness", Stage.ADMIT, dead_letter=True),
-    ErrorCode.HARNESS_NOT_ALLOWED: _rule("This worker does not allow the harness", Stage.ADMIT, dead_letter=True),
-    ErrorCode.TOOL_NOT_ALLOWED: _rule("This worker does not allow the tool", Stage.ADMIT, dead_letter=True),
-    ErrorCode.MODEL_UNAVAILABLE: _rule("The model is not available", Stage.MODEL, dead_letter=True),
-    ErrorCode.PROVIDER_AUTH: _rule("The provider refused the credentials", Stage.MODEL, dead_letter=True),
-    ErrorCode.PROVIDER_ERROR: _rule("The provider failed", Stage.MODEL, retriable=True, dead_letter=True),
-    ErrorCode.RATE_LIMITED: _rule("The provider limits the rate", Stage.MODEL, retriable=True, dead_letter=True),
-    ErrorCode.HARNESS_CRASHED: _rule("The harness crashed", Stage.EXECUTE, retriable=True, dead_letter=True),
-    ErrorCode.HARNESS_UNAVAILABLE: _rule("The harness is not available", Stage.EXECUTE, retriable=True, dead_letter=True),
-    ErrorCode.CRASH_LIMIT: _rule("The run was lost with its worker too often", Stage.EXECUTE, dead_letter=True),
-    ErrorCode.TOTAL_TIMEOUT: _rule("The run took too long", Stage.EXECUTE, dead_letter=True),
-    ErrorCode.FIRST_EVENT_TIMEOUT: _rule("The agent did not begin in time", Stage.EXECUTE, retriable=True, dead_letter=True),
-    ErrorCode.IDLE_TIMEOUT: _rule("The agent was silent for too long", Stage.EXECUTE, retriable=True, dead_letter=True),
-    ErrorCode.TOOL_TIMEOUT: _rule("A tool took too long", Stage.TOOL, dead_letter=True),
-    ErrorCode.MAX_TURNS: _rule("The agent used all its turns", Stage.EXECUTE),
-    ErrorCode.OUTPUT_TOO_LARGE: _rule("The output is larger than allowed", Stage.PRODUCE, dead_letter=True),
-    ErrorCode.DEADLINE_EXCEEDED: _rule("The deadline passed before the run started", Stage.ADMIT),
-    ErrorCode.NO_OUTPUT: _rule("The agent produced nothing", Stage.EXECUTE),
-    ErrorCode.BUDGET_EXCEEDED: _rule("The budget is used up", Stage.EXECUTE),
-    ErrorCode.CANCELLED: _rule("The run was cancelled", Stage.EXECUTE),
-    ErrorCode.INTERNAL: _rule("An error inside agentstream", Stage.EXECUTE, dead_letter=True),
+    ErrorCode.MALFORMED_JSON: _refused(
+        "The value is not well-formed JSON",
+        Stage.DECODE,
+        "Send plain UTF-8 JSON, one object per record, without a schema registry's framing.",
+    ),
+    ErrorCode.SCHEMA_INVALID: _refused(
+        "The value breaks the schema",
+        Stage.DECODE,
+        "Correct the field that the detail names; `agentstream inspect` has the schema.",
+    ),
+    ErrorCode.PAYLOAD_TOO_LARGE: _refused(
+        "The value is larger than allowed",
+        Stage.DECODE,
+        "Shorten the history, or put large content elsewhere and send a `uri` part.",
+    ),
+    ErrorCode.UNSUPPORTED_VERSION: _refused(
+        "This version is not supported",
+        Stage.DECODE,
+        "Send the version that `ce_type` names in the table of topics, or upgrade the reader.",
+    ),
+    ErrorCode.UNSUPPORTED: _refused(
+        "This feature is not supported", Stage.ADMIT, "Leave the field out that the detail names."
+    ),
+    ErrorCode.DUPLICATE_CONFLICT: _refused(
+        "The run id was used with another body", Stage.ADMIT, "Give every request an id of its own, or none."
+    ),
+    ErrorCode.UNKNOWN_HARNESS: _refused(
+        "No such harness", Stage.ADMIT, "Name a harness that `agentstream inspect` lists."
+    ),
+    ErrorCode.HARNESS_NOT_ALLOWED: _refused(
+        "This worker does not allow the harness",
+        Stage.ADMIT,
+        "Name an allowed harness, or add this one to AGENTSTREAM_HARNESSES.",
+    ),
+    ErrorCode.TOOL_NOT_ALLOWED: _refused(
+        "This worker does not allow the tool", Stage.ADMIT, "Leave the tool out, or allow it in the worker's settings."
+    ),
+    ErrorCode.MODEL_UNAVAILABLE: _refused(
+        "The model is not available", Stage.MODEL, "Check `provider/id`, and that these credentials may use the model."
+    ),
+    ErrorCode.PROVIDER_AUTH: _refused(
+        "The provider refused the credentials", Stage.MODEL, "Check the named credentials in the worker's settings."
+    ),
+    ErrorCode.PROVIDER_ERROR: _worth_retrying(
+        "The provider failed", Stage.MODEL, "Send it again later; the worker has already tried several times."
+    ),
+    ErrorCode.RATE_LIMITED: _worth_retrying(
+        "The provider limits the rate", Stage.MODEL, "Send it again later, or run fewer at once."
+    ),
+    ErrorCode.HARNESS_CRASHED: _worth_retrying(
+        "The harness crashed", Stage.EXECUTE, "Send it again; if it crashes again, look into the worker's log."
+    ),
+    ErrorCode.HARNESS_UNAVAILABLE: _worth_retrying(
+        "The harness is not available",
+        Stage.EXECUTE,
+        "Run `agentstream doctor` where the worker runs, then send it again.",
+    ),
+    ErrorCode.CRASH_LIMIT: _refused(
+        "The run was lost with its worker too often",
+        Stage.EXECUTE,
+        "Find out what in this request kills workers before it is sent again.",
+    ),
+    ErrorCode.TOTAL_TIMEOUT: _refused(
+        "The run took too long", Stage.EXECUTE, "Raise `limits.total_ms` within the worker's bound, or ask for less."
+    ),
+    ErrorCode.FIRST_EVENT_TIMEOUT: _worth_retrying(
+        "The agent did not begin in time",
+        Stage.EXECUTE,
+        "Send it again; if it lasts, check the provider and `limits.first_event_ms`.",
+    ),
+    ErrorCode.IDLE_TIMEOUT: _worth_retrying(
+        "The agent was silent for too long",
+        Stage.EXECUTE,
+        "Send it again; if it lasts, check the provider and `limits.idle_ms`.",
+    ),
+    ErrorCode.TOOL_TIMEOUT: _refused(
+        "A tool took too long",
+        Stage.TOOL,
+        "Raise `limits.tool_ms` within the worker's bound, or have the tool do less.",
+    ),
+    ErrorCode.MAX_TURNS: _final(
+        "The agent used all its turns",
+        Stage.EXECUTE,
+        "Raise `limits.max_turns` within the worker's bound, or ask for less.",
+    ),
+    ErrorCode.OUTPUT_TOO_LARGE: _refused(
+        "The output is larger than allowed",
+        Stage.PRODUCE,
+        "Ask for less at once, or have a tool write large output elsewhere.",
+    ),
+    ErrorCode.DEADLINE_EXCEEDED: _final(
+        "The deadline passed before the run started",
+        Stage.ADMIT,
+        "Allow more time, or add workers: the requests waited too long.",
+    ),
+    ErrorCode.NO_OUTPUT: _final(
+        "The agent produced nothing", Stage.EXECUTE, "Rephrase the request; the model answered with an empty message."
+    ),
+    ErrorCode.BUDGET_EXCEEDED: _final("The budget is used up", Stage.EXECUTE, "Raise the budget, or ask for less."),
+    ErrorCode.CANCELLED: _final("The run was cancelled", Stage.EXECUTE, "Nothing: somebody asked for it."),
+    ErrorCode.INTERNAL: _refused(
+        "An error inside agentstream", Stage.EXECUTE, "Report it with the trace id; the worker's log has the details."
+    ),
 }
 
 

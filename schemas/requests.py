@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
-from agentstream.schemas.base import Instant, Metadata, RunId, SessionId, WireModel
+from agentstream.schemas.base import Instant, Int, Metadata, RunId, SessionId, WireModel
 from agentstream.schemas.messages import Message
 
 Thinking = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
@@ -28,20 +28,22 @@ class HarnessChoice(WireModel):
 class Limits(WireModel):
     """Bounds of one run. A request can only lower what the worker's settings say."""
 
-    total_ms: int | None = Field(default=None, ge=1, le=7 * DAY_MS, description="From start to result, milliseconds.")
-    first_event_ms: int | None = Field(default=None, ge=1, le=DAY_MS, description="Until the agent's first event, ms.")
-    idle_ms: int | None = Field(default=None, ge=1, le=DAY_MS, description="Between two events outside a tool, ms.")
-    tool_ms: int | None = Field(default=None, ge=1, le=DAY_MS, description="For one tool call, milliseconds.")
-    max_turns: int | None = Field(default=None, ge=1, le=10_000, description="Model calls in one attempt.")
-    max_output_bytes: int | None = Field(default=None, ge=1, description="Bytes of text, reasoning and tool content.")
-    max_attempts: int | None = Field(default=None, ge=1, le=20, description="Attempts within one claim.")
+    total_ms: Int | None = Field(default=None, ge=1, le=7 * DAY_MS, description="From start to result, milliseconds.")
+    first_event_ms: Int | None = Field(default=None, ge=1, le=DAY_MS, description="Until the agent's first event, ms.")
+    idle_ms: Int | None = Field(default=None, ge=1, le=DAY_MS, description="Between two events outside a tool, ms.")
+    tool_ms: Int | None = Field(default=None, ge=1, le=DAY_MS, description="For one tool call, milliseconds.")
+    max_turns: Int | None = Field(default=None, ge=1, le=10_000, description="Model calls in one attempt.")
+    max_output_bytes: Int | None = Field(default=None, ge=1, description="Bytes of text, reasoning and tool content.")
+    max_attempts: Int | None = Field(default=None, ge=1, le=20, description="Attempts within one claim.")
 
 
 class AgentParameters(WireModel):
     """How the agent is to run. What is absent comes from the worker's files, then from its constants."""
 
     model: ModelName | None = Field(default=None, description="`provider/id`.")
-    agents_md: str | None = Field(default=None, max_length=262_144, description="Instructions: the text of an AGENTS.md.")
+    agents_md: str | None = Field(
+        default=None, max_length=262_144, description="Instructions: the text of an AGENTS.md."
+    )
     harness: HarnessChoice | None = Field(default=None, description="Which harness runs the agent.")
     tools: tuple[ToolName, ...] | None = Field(
         default=None, max_length=MAX_TOOLS, description="Tools the agent may use, each allowed by the worker."
@@ -60,11 +62,17 @@ class InvokeRequest(WireModel):
     id: RunId | None = Field(default=None, description="The run id, used once; absent: `ce_id`, else made of position.")
     session_id: SessionId | None = Field(default=None, description="The ordering key; absent: the record's key.")
     messages: tuple[Message, ...] = Field(
-        min_length=1, max_length=MAX_MESSAGES, description="History and the new turn; the last is from `user` or `tool`."
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        description="History and the new turn; the last is from `user` or `tool`.",
     )
     parameters: AgentParameters = Field(default_factory=AgentParameters, description="How the agent is to run.")
-    deadline: Instant | None = Field(default=None, description="RFC 3339 instant with offset; not started by then: failed.")
-    ttl_ms: int | None = Field(default=None, ge=1, le=30 * DAY_MS, description="Deadline as ms after the record's time.")
+    deadline: Instant | None = Field(
+        default=None, description="RFC 3339 instant with offset; not started by then: failed."
+    )
+    ttl_ms: Int | None = Field(
+        default=None, ge=1, le=30 * DAY_MS, description="Deadline as ms after the record's time."
+    )
     parent_run_id: RunId | None = Field(default=None, description="The run that this one belongs to.")
     resume: JsonValue | None = Field(default=None, description="Reserved: the answer to a paused run.")
     metadata: Metadata = Field(default_factory=dict, description="A flat map of strings, copied to the result.")
@@ -73,8 +81,6 @@ class InvokeRequest(WireModel):
     def _last_message_is_the_callers(self) -> Self:
         if self.messages[-1].role not in ("user", "tool"):
             raise ValueError("messages: the last message must be from `user` or `tool`")
-        if self.deadline is not None and self.deadline.tzinfo is None:
-            raise ValueError("deadline: an offset is missing, such as `Z`")
         return self
 
 
