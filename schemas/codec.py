@@ -1,0 +1,154 @@
+"""Records to values. Total: whatever stands in a record, the answer is a value, never an exception.
+
+    decode_request(Record)  -> InvokeRequest | Rejection     the input topic
+    decode_control(Record)  -> CancelRun | Rejection         the control topic
+    decode_result(Record)   -> InvokeResult | Problem        the output topics, see `readers`
+    decode_events(Record)   -> StreamEvents | Problem
+    decode_finished(Record) -> FinishedRun | Problem
+
+`ce_type`: absent, or a type that is not ours (a gateway may stamp its own), says nothing, and the body decides. A type
+of ours that is not the topic's, such as `agentstream.invoke-request.v2`, is refused with `unsupported_version`.
+`ce_specversion` and all other headers are never a reason to refuse.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+from uuid import UUID, uuid5
+
+from agentstream.schemas.base import MAX_SESSION_ID, RUN_ID_PATTERN
+from agentstream.schemas.errors import ErrorCode, Problem, Stage
+from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, header_text, last_wins
+from agentstream.schemas.parsing import DEFAULT_BOUNDS, Bounds, Json, parse_object
+from agentstream.schemas.readers import decode_events, decode_finished, decode_result, wrong_type
+from agentstream.schemas.records import Record
+from agentstream.schemas.requests import CancelRun, InvokeRequest
+from agentstream.schemas.validation import validated
+
+__all__ = [
+    "DEFAULT_BOUNDS",
+    "RUN_ID_NAMESPACE",
+    "Bounds",
+    "Rejection",
+    "body_hash",
+    "decode_control",
+    "decode_events",
+    "decode_finished",
+    "decode_request",
+    "decode_result",
+    "position_id",
+    "session_of_key",
+]
+
+RUN_ID_NAMESPACE: Final = UUID("6f9a3c1e-52d7-4b0e-9d64-0c8e3f7a21b5")
+"""Ours, for good: another one would give a redelivered request another run id, and it would run twice."""
+MAX_KEY_BYTES: Final = 256
+_RUN_ID = re.compile(RUN_ID_PATTERN)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """A record that is no request: what is wrong, and what is known of it all the same."""
+
+    problem: Problem
+    """What is wrong."""
+    run_id: str | None
+    """The run that the body or `ce_id` names, where one of them does: then a failed result is owed too."""
+    session_id: str
+    """The session as far as it can be told, at most 256 characters."""
+    fallback_id: str
+    """The uuid5 of the record's position and timestamp: its id where it names no run."""
+
+
+def decode_request(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> InvokeRequest | Rejection:
+    """The request with `id` and `session_id` filled in, or the rejection. Never raises.
+
+    `id`: the body's, else a valid `ce_id`, else the uuid5 of the position, so that a redelivery keeps it.
+    `session_id`: the body's, else the record's key, else the run id.
+    """
+    headers = last_wins(record.headers)
+    parsed = parse_object(record.value, bounds)
+    run_id = _named_run(parsed.document, headers)
+    problem = wrong_type(headers, INVOKE_REQUEST) or parsed.problem
+    if problem is None and parsed.document is not None:
+        outcome = _supported(validated(InvokeRequest, parsed.document))
+        if isinstance(outcome, InvokeRequest):
+            known = run_id or position_id(record)
+            session_id = outcome.session_id or session_of_key(record.key) or known
+            return outcome.model_copy(update={"id": known, "session_id": session_id})
+        problem = outcome
+    return _rejection(record, problem, run_id, parsed.document)
+
+
+def decode_control(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> CancelRun | Rejection:
+    """The control request, or the rejection. Never raises. No result is owed for it: `run_id` is always None.
+
+    Another type of ours is a newer kind of control record: a worker that does not know it skips it.
+    """
+    headers = last_wins(record.headers)
+    parsed = parse_object(record.value, bounds)
+    problem = wrong_type(headers, CANCEL_RUN) or parsed.problem
+    if problem is None and parsed.document is not None:
+        outcome = validated(CancelRun, parsed.document)
+        if isinstance(outcome, CancelRun):
+            return outcome
+        problem = outcome
+    return _rejection(record, problem, None, parsed.document)
+
+
+def body_hash(value: bytes | None) -> str:
+    """First 16 hex digits of the value's SHA-256: tells a redelivery from another body. None counts as empty."""
+    return sha256(value or b"").hexdigest()[:16]
+
+
+def position_id(record: Record) -> str:
+    """The run id of a record that names none: the same at every delivery, another one after a topic was made anew."""
+    return str(uuid5(RUN_ID_NAMESPACE, f"{record.position}/{record.timestamp_ms}"))
+
+
+def session_of_key(key: bytes | None) -> str | None:
+    """The session that a record's key stands for; None for an absent or empty key."""
+    if not key:
+        return None
+    if len(key) <= MAX_KEY_BYTES:
+        try:
+            return key.decode()
+        except UnicodeDecodeError:
+            pass  # bytes that are no text, such as a number's: named by their hash, like a long key
+    return f"key-{sha256(key).hexdigest()[:32]}"
+
+
+def _named_run(document: Json | None, headers: Mapping[str, bytes]) -> str | None:
+    """A valid run id of the body, else of `ce_id`."""
+    candidates = ((document or {}).get("id"), header_text(headers, CE_ID))
+    return next((name for name in candidates if isinstance(name, str) and _RUN_ID.fullmatch(name)), None)
+
+
+def _supported(outcome: InvokeRequest | Problem) -> InvokeRequest | Problem:
+    if isinstance(outcome, InvokeRequest) and outcome.resume is not None:
+        detail = "resume: paused runs are not supported; leave it out and send the history as messages"
+        return Problem.of(ErrorCode.UNSUPPORTED, detail, stage=Stage.DECODE)
+    return outcome
+
+
+def _rejection(record: Record, problem: Problem | None, run_id: str | None, document: Json | None) -> Rejection:
+    fallback_id = position_id(record)
+    named = (document or {}).get("session_id")
+    if not isinstance(named, str) or not 0 < len(named) <= MAX_SESSION_ID or not _is_text(named):
+        named = session_of_key(record.key)
+    return Rejection(
+        problem=problem or Problem.of(ErrorCode.MALFORMED_JSON),
+        run_id=run_id,
+        session_id=named or run_id or fallback_id,
+        fallback_id=fallback_id,
+    )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
