@@ -1,0 +1,141 @@
+import { randomBytes } from "node:crypto";
+import { getApiProvider, getModel } from "@earendil-works/pi-ai/compat";
+import { CallRecord, Failure, retryAfterMs } from "./failures.js";
+
+/** Dialects whose client takes a fetch of ours, through which a failed call's status and Retry-After are seen. */
+const WITH_FETCH = new Set(["anthropic-messages", "azure-openai-responses", "mistral-conversations", "openai-completions", "openai-responses", "pi-messages"]);
+
+/** An endpoint we know nothing about: roomy enough not to cut anything by itself. */
+const UNKNOWN_MODEL = { reasoning: false, input: ["text", "image"], contextWindow: 200_000, maxTokens: 16_384 };
+const NO_PRICES = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+
+/** USD per million tokens, or undefined. @param {any} endpoint */
+function pricesOf(endpoint) {
+	const input = Number.parseFloat(endpoint.input_price ?? "");
+	const output = Number.parseFloat(endpoint.output_price ?? "");
+	// Cached tokens cost less at most providers: with only two prices known, the estimate errs upwards.
+	return Number.isFinite(input) && Number.isFinite(output) ? { input, output, cacheRead: input, cacheWrite: input } : undefined;
+}
+
+/**
+ * Finds the model in Pi's catalogue, or makes one for an endpoint from the worker's settings.
+ * @param {{provider: string, id: string}} wanted
+ * @param {Record<string, any>} endpoint
+ * @returns {{model: any, priceSource: string | undefined}}
+ * @throws {Failure}
+ */
+export function resolveModel({ provider, id }, endpoint) {
+	const known = getModel(/** @type {any} */ (provider), /** @type {any} */ (id));
+	if (!known && !endpoint.base_url) {
+		throw new Failure("model_unavailable", `pi does not know ${provider}/${id}, and the worker has no endpoint for it`);
+	}
+	if (!endpoint.api_key && !endpoint.base_url) {
+		throw new Failure("provider_auth", `the worker has no credentials for ${provider}`);
+	}
+	const prices = pricesOf(endpoint);
+	const catalogPrices = endpoint.base_url || !known || Object.values(known.cost ?? {}).every((price) => !price) ? undefined : known.cost;
+	const model = {
+		...UNKNOWN_MODEL,
+		name: id,
+		...known,
+		id,
+		provider,
+		api: endpoint.api ?? known?.api ?? "openai-completions",
+		baseUrl: endpoint.base_url ?? known?.baseUrl,
+		cost: prices ?? catalogPrices ?? NO_PRICES,
+	};
+	if (!getApiProvider(model.api)) throw new Failure("unsupported", `pi does not speak ${model.api}`);
+	return { model, priceSource: prices ? "settings" : catalogPrices ? "pi" : undefined };
+}
+
+/** The same trace, a span id of its own. @param {string | null | undefined} traceparent */
+function childTraceparent(traceparent) {
+	const [version, traceId, , flags] = (traceparent ?? "").split("-");
+	return flags ? `${version}-${traceId}-${randomBytes(8).toString("hex")}-${flags}` : undefined;
+}
+
+/** @param {any} error the deepest cause names the errno; the outer one only says "fetch failed" */
+function networkErrorName(error) {
+	const cause = error?.cause;
+	return cause?.code ?? cause?.errors?.[0]?.code ?? error?.code ?? "connection failed";
+}
+
+/** @param {CallRecord} call @returns {typeof fetch} */
+function watchingFetch(call) {
+	return async (input, init) => {
+		try {
+			const response = await fetch(input, init);
+			call.status = response.status;
+			call.retryAfterMs = retryAfterMs(response.headers.get("retry-after"), Date.now());
+			return response;
+		} catch (error) {
+			if (!init?.signal?.aborted) call.networkError = networkErrorName(error);
+			throw error;
+		}
+	};
+}
+
+/**
+ * What an agent calls its model with: own key, own headers, own trace, no retries, and a record of what happened.
+ * @param {{endpoint: Record<string, any>, traceparent?: string | null, tracestate?: string | null}} run
+ */
+export function createStreamFunction(run) {
+	const calls = { last: new CallRecord() };
+	const stream = (model, context, options) => {
+		const call = new CallRecord();
+		calls.last = call;
+		const traceparent = childTraceparent(run.traceparent);
+		return getApiProvider(model.api).streamSimple(model, context, {
+			...options,
+			// Some clients refuse to start without a key; an endpoint of the worker's own may need none.
+			apiKey: run.endpoint.api_key ?? "none",
+			headers: {
+				...run.endpoint.headers,
+				...(traceparent ? { traceparent } : {}),
+				...(traceparent && run.tracestate ? { tracestate: run.tracestate } : {}),
+			},
+			maxRetries: 0,
+			env: {},
+			...(WITH_FETCH.has(model.api) ? { fetch: watchingFetch(call) } : {}),
+		});
+	};
+	return { stream, calls };
+}
+
+/** Sums what is known; one call without a known cost makes the run's cost unknown. */
+export class Bill {
+	/** @param {string | undefined} source */
+	constructor(source) {
+		this.source = source;
+		this.total = 0;
+		this.counted = false;
+	}
+
+	/** @param {any} usage Pi's */
+	add(usage) {
+		if (!usage?.totalTokens && !usage?.input && !usage?.output) return;
+		this.counted = true;
+		this.total += usage.cost?.total ?? 0;
+	}
+
+	/** @returns {{amount: string, currency: string, source: string} | undefined} */
+	toLine() {
+		if (!this.source || !this.counted) return undefined;
+		const amount = this.total.toFixed(10).replace(/\.?0+$/, "");
+		return { amount, currency: "USD", source: this.source };
+	}
+}
+
+/** @param {any} usage Pi's, whose `input` leaves cached tokens out @param {any} message */
+export function usageOf(usage, message) {
+	if (!usage || (!usage.totalTokens && !usage.input && !usage.output && !usage.cacheRead)) return undefined;
+	return {
+		provider: message.provider,
+		model: message.responseModel ?? message.model,
+		input_tokens: usage.input + usage.cacheRead + usage.cacheWrite,
+		output_tokens: usage.output,
+		cached_input_tokens: usage.cacheRead,
+		cache_write_tokens: usage.cacheWrite,
+		...(usage.reasoning === undefined ? {} : { reasoning_tokens: usage.reasoning }),
+	};
+}
