@@ -1,0 +1,128 @@
+"""What is to be done about a record: run it, refuse it, or nothing because it is a duplicate. Plain and total."""
+
+import logging
+from dataclasses import dataclass
+
+from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, admit
+from agentstream.consumers.index import KnownRuns
+from agentstream.consumers.runs import Admitted
+from agentstream.producers.outcomes import RunOutcome, failed_without_run
+from agentstream.schemas.codec import Bounds, Rejection, body_hash, decode_request, position_id
+from agentstream.schemas.errors import ErrorCode, Problem
+from agentstream.schemas.headers import last_wins
+from agentstream.schemas.records import Record
+from agentstream.schemas.requests import InvokeRequest
+from agentstream.schemas.trace import TraceContext
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Run it."""
+
+    admitted: Admitted
+    """The request with all that is known about it."""
+    run_id: str
+    """The run."""
+    session_id: str
+    """Its lane."""
+    body_hash: str
+    """Tells a duplicate from a conflict."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """Bad, and its run id is known: a dead letter and a failed result."""
+
+    end: RunOutcome
+    """The failed result."""
+    problem: Problem
+    """Why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unnamed:
+    """Bad, and no result is owed: it names no run, or one that has its own result. A dead letter alone."""
+
+    fallback_id: str
+    """An id made of the record's position."""
+    body_hash: str
+    """Of the record's value."""
+    problem: Problem
+    """Why."""
+    trace: TraceContext
+    """The record's trace."""
+
+
+class Admission:
+    """Decides about the records of one partition under one claim."""
+
+    def __init__(self, config: WorkerAgentConfig, bounds: Bounds, known: KnownRuns, claim: int) -> None:
+        self._config = config
+        self._bounds = bounds
+        self._known = known
+        self._claim = claim
+
+    def decide(self, record: Record, *, strikes: int) -> Run | Refused | Unnamed | None:
+        """What to do about a record that was just entered in the books; None for a duplicate."""
+        trace = TraceContext.parse(last_wins(record.headers)) or TraceContext.fresh()
+        hashed = body_hash(record.value)
+        match decode_request(record, bounds=self._bounds):
+            case Rejection() as rejection:
+                if rejection.run_id is None or self._known.seen(rejection.run_id) is not None:
+                    return self._unnamed(record, hashed, rejection.problem, trace)
+                return self._refused(
+                    record, (rejection.run_id, rejection.session_id), rejection.problem, trace, strikes
+                )
+            case InvokeRequest() as request:
+                return self._decide_request(request, record, trace, strikes)
+
+    def _decide_request(
+        self, request: InvokeRequest, record: Record, trace: TraceContext, strikes: int
+    ) -> Run | Refused | Unnamed | None:
+        run_id, session_id = request.id or "", request.session_id or ""
+        hashed = body_hash(record.value)
+        seen = self._known.seen(run_id)
+        if seen == hashed:
+            log.info("request %s at %s is a duplicate and does not run again", run_id, record.position)
+            return None
+        if seen is not None:
+            problem = Problem.of(ErrorCode.DUPLICATE_CONFLICT, f"run id {run_id} was used before, with another body")
+            return self._unnamed(record, hashed, problem, trace)
+        parameters = admit(request, self._config)
+        if isinstance(parameters, NotAdmitted):
+            return self._refused(record, (run_id, session_id), parameters.problem, trace, strikes)
+        admitted = Admitted(
+            request=request,
+            position=record.position,
+            timestamp_ms=record.timestamp_ms,
+            trace=trace,
+            claim=self._claim,
+            parameters=parameters,
+            crashes=strikes,
+        )
+        return Run(admitted=admitted, run_id=run_id, session_id=session_id, body_hash=hashed)
+
+    def _unnamed(self, record: Record, hashed: str, problem: Problem, trace: TraceContext) -> Unnamed:
+        log.warning("bad record at %s: %s: %s", record.position, problem.code, problem.detail)
+        return Unnamed(fallback_id=position_id(record), body_hash=hashed, problem=problem, trace=trace)
+
+    def _refused(
+        self, record: Record, name: tuple[str, str], problem: Problem, trace: TraceContext, strikes: int
+    ) -> Refused:
+        run_id, session_id = name
+        log.warning("request %s at %s is refused: %s: %s", run_id, record.position, problem.code, problem.detail)
+        result = failed_without_run(
+            run_id=run_id,
+            session_id=session_id,
+            partition=record.position.partition,
+            claim=self._claim,
+            problem=problem,
+            timestamp_ms=record.timestamp_ms,
+            trace=trace,
+        )
+        end = RunOutcome(
+            record=record, body_hash=body_hash(record.value), result=result, trace=trace, deliveries=strikes + 1
+        )
+        return Refused(end=end, problem=problem)

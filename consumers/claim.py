@@ -1,0 +1,179 @@
+"""One ownership of an input partition: its books, its lanes, what is ready to be committed."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from functools import partial
+
+from agentstream.consumers.acquisition import Acquired
+from agentstream.consumers.admission import Admission, Refused, Run, Unnamed
+from agentstream.consumers.engine import Engine
+from agentstream.consumers.index import KnownRuns
+from agentstream.consumers.lanes import Lanes
+from agentstream.consumers.ledger import MAX_ENCODED, MAX_OPEN_OFFSETS, Receipt
+from agentstream.consumers.outbox import Batch, Outbox, Ready
+from agentstream.consumers.runs import Admitted, Interrupt
+from agentstream.producers.outcomes import Outcome, RunOutcome
+from agentstream.schemas.events import StreamEvents
+from agentstream.schemas.headers import delta_headers
+from agentstream.schemas.records import OutgoingRecord, Record
+from agentstream.schemas.results import InvokeResult
+
+log = logging.getLogger(__name__)
+
+
+class Claim:
+    """What a worker does with a partition between acquiring and losing it.
+
+    `take` is plain and quick; everything that waits happens in the lanes, whose tasks live in `group`.
+    """
+
+    def __init__(self, partition: int, acquired: Acquired, engine: Engine, group: asyncio.TaskGroup) -> None:
+        self.ledger = acquired.ledger
+        self.outbox = Outbox(engine.clock)
+        self.lanes = Lanes(group, str(partition))
+        self.encoded_size = 0
+        self._partition = partition
+        self._engine = engine
+        self._known = KnownRuns(acquired.index.hashes.items(), window=engine.index_window)
+        self._admission = Admission(engine.agent_config, engine.bounds, self._known, self.ledger.claim)
+        self._interrupts: set[Interrupt] = set()
+        self._held: dict[int, int] = {}
+        self._draining = False
+
+    @property
+    def number(self) -> int:
+        """The claim's number."""
+        return self.ledger.claim
+
+    @property
+    def full(self) -> bool:
+        """No more records may be taken now: too many are open, or they are too scattered for the metadata."""
+        return self.ledger.open_count >= MAX_OPEN_OFFSETS or self.encoded_size > MAX_ENCODED
+
+    def take(self, record: Record) -> None:
+        """A record was read. It is entered in the books, and decided upon at once."""
+        if self._draining:
+            return
+        receipt = self.ledger.open(record.position.offset)
+        if receipt is None:
+            return
+        match self._admission.decide(record, strikes=receipt.strikes):
+            case Run() as run:
+                self._known.begin(run.run_id, run.body_hash)
+                self._held[receipt.offset] = record.size
+                self._engine.intake.taken(record.size)
+                self.lanes.submit(run.session_id, partial(self._perform, run, record, receipt))
+            case Refused() as refused:
+                self._known.begin(refused.end.result.run_id, refused.end.body_hash)
+                self._finish(self._engine.encoder.refused(refused.end, refused.problem), refused.end.result.run_id)
+            case Unnamed() as bad:
+                self._finish(
+                    self._engine.encoder.rejected(
+                        record, bad.fallback_id, bad.body_hash, bad.problem, bad.trace, receipt.strikes + 1
+                    )
+                )
+            case None:
+                self._finish(Outcome(offset=record.position.offset))
+
+    async def _perform(self, run: Run, record: Record, receipt: Receipt) -> None:
+        """One run, from its turn in the lane until its result is committed."""
+        engine = self._engine
+        try:
+            async with engine.slots:
+                await engine.membership.before_a_run()
+                if self._draining:
+                    return
+                self.ledger.start(receipt)
+                self.outbox.books_changed()
+                result = await self._execute(run.admitted)
+            if result is None:
+                return
+            if result.attempt_id is not None:
+                settled = await engine.deltas.settle(result.attempt_id)
+                if settled.deltas == "partial":
+                    result = result.model_copy(update={"deltas": "partial", "last_seq": settled.last_seq})
+            end = RunOutcome(
+                record=record,
+                body_hash=run.body_hash,
+                result=result,
+                trace=run.admitted.trace,
+                deliveries=receipt.strikes + 1,
+            )
+            await self._finish(engine.encoder.run(end), run.run_id).committed
+        finally:
+            self._let_go(receipt.offset)
+
+    async def _execute(self, admitted: Admitted) -> InvokeResult | None:
+        """Publish the run's events and return its result; None if it was drained."""
+        interrupt = Interrupt()
+        self._interrupts.add(interrupt)
+        attempt_id: str | None = None
+        result: InvokeResult | None = None
+        try:
+            async with aclosing(self._engine.runs.execute(admitted, interrupt)) as produced:
+                async for item in produced:
+                    if isinstance(item, InvokeResult):
+                        result = item
+                        continue
+                    if attempt_id is not None and attempt_id != item.attempt_id:
+                        self._engine.deltas.forget(attempt_id)
+                    attempt_id = item.attempt_id
+                    await self._publish(item, admitted)
+        finally:
+            self._interrupts.discard(interrupt)
+            if result is None and attempt_id is not None:
+                self._engine.deltas.forget(attempt_id)
+        return result
+
+    async def _publish(self, events: StreamEvents, admitted: Admitted) -> None:
+        record = OutgoingRecord(
+            topic=self._engine.topics.stream_deltas,
+            partition=self._partition,
+            key=events.session_id.encode(),
+            value=events.to_bytes(),
+            headers=delta_headers(events.run_id, events.attempt_id, events.first_seq, admitted.trace),
+        )
+        last_seq = events.first_seq + len(events.events) - 1
+        await self._engine.deltas.publish(events.attempt_id, last_seq, record)
+
+    def _finish(self, outcome: Outcome, run_id: str | None = None) -> Ready:
+        ready = self.outbox.put(outcome)
+        if run_id is not None:
+            ready.committed.add_done_callback(partial(self._run_committed, run_id))
+        return ready
+
+    def _run_committed(self, run_id: str, committed: "asyncio.Future[None]") -> None:
+        if not committed.cancelled():
+            self._known.finish(run_id)
+
+    def _let_go(self, offset: int) -> None:
+        size = self._held.pop(offset, None)
+        if size is not None:
+            self._engine.intake.released(size)
+
+    def committed(self, batch: Batch) -> None:
+        """A transaction was committed. The books move first: the next transaction is built from them."""
+        self.ledger.finish(batch.offsets)
+        self.outbox.done(batch)
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing more; let started runs finish for `grace_s`, then end them with `run.retrying` and no result."""
+        self._draining = True
+        self.lanes.discard_waiting()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.lanes.drained()
+        except TimeoutError:
+            log.warning("partition %d: %d runs outlive the grace period", self._partition, len(self._interrupts))
+            for interrupt in tuple(self._interrupts):
+                interrupt.drain()
+            await self.lanes.drained()
+
+    async def drop(self) -> None:
+        """The partition is lost: end the runs, forget what was ready."""
+        self._draining = True
+        await self.lanes.cancel()
+        for offset in tuple(self._held):
+            self._let_go(offset)
+        self.outbox.abandon()

@@ -1,0 +1,72 @@
+"""The one file that knows aiokafka's consumer: how each kind is built."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.records import Position, Record
+
+FETCH_BYTES_PER_PARTITION = 256 * 1024
+"""`pause()` throws prefetched data away, so little is fetched ahead. A larger record still comes, alone."""
+
+
+def group_consumer(
+    connection: KafkaConnection, group_id: str, *, session_timeout_ms: int, heartbeat_interval_ms: int
+) -> AIOKafkaConsumer:
+    """A member of the workers' group, not started and not subscribed.
+
+    Exactly one assignor: each one in the list costs a join. `auto_offset_reset=none`: the start of a partition is
+    ours to set, since a loading coordinator reads as "no committed offset" (37 duplicates when believed).
+    """
+    return AIOKafkaConsumer(
+        **connection.client_options(),
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        partition_assignment_strategy=(own_sticky_assignor(),),
+        session_timeout_ms=session_timeout_ms,
+        heartbeat_interval_ms=heartbeat_interval_ms,
+        max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
+    )
+
+
+def own_sticky_assignor() -> type[StickyPartitionAssignor]:
+    """A sticky assignor for one consumer: aiokafka keeps its state on the class, shared by all consumers of a process."""
+
+    class OwnStickyAssignor(StickyPartitionAssignor):  # type: ignore[misc]
+        """State of one consumer."""
+
+    return OwnStickyAssignor
+
+
+def log_consumer(
+    connection: KafkaConnection, *, read_committed: bool = True, from_start: bool = True
+) -> AIOKafkaConsumer:
+    """A reader without a group, not started; its partitions are assigned by hand.
+
+    `from_start` says where it goes on when its position has left the log: the log's beginning, or its end.
+    """
+    return AIOKafkaConsumer(
+        **connection.client_options(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest" if from_start else "latest",
+        isolation_level="read_committed" if read_committed else "read_uncommitted",
+        max_partition_fetch_bytes=1024 * 1024,
+    )
+
+
+def to_record(raw: Any) -> Record:
+    """Our value for an aiokafka ConsumerRecord."""
+    headers: Sequence[tuple[str, bytes]] = tuple((name, value or b"") for name, value in raw.headers)
+    return Record(
+        position=Position(topic=raw.topic, partition=raw.partition, offset=raw.offset),
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=headers,
+    )

@@ -1,0 +1,150 @@
+"""Poll, pause, rebalance: bytes in, records out.
+
+poll() -> Records                    never stops being called: backpressure is `hold(partition)`
+Assignments.revoked / .assigned      plain calls from inside the rebalance
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from agentstream.consumers.kafka import to_record
+from agentstream.schemas.records import Record
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 500
+MAX_POLL_RECORDS = 500
+
+
+class Assignments(Protocol):
+    """Who hears of rebalances. Both calls must return at once: they run inside aiokafka's rebalance, which swallows
+    exceptions and holds up the whole group while it waits."""
+
+    def revoked(self) -> None:
+        """A rebalance began; what we keep is not known yet."""
+        ...
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        """These partitions are ours now, and no others. All of them are held."""
+        ...
+
+    def resume_offset(self, partition: int) -> int | None:
+        """Where to go on reading a partition that was ours before, or None."""
+        ...
+
+
+class Source:
+    """The one group consumer of a worker. Opened by `start`, closed by `stop`."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, assignments: Assignments) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._listener = _Listener(self, assignments)
+        self._holding: dict[int, bool] = {}
+
+    async def start(self) -> None:
+        """Connect and subscribe. Does not wait for an assignment: a SIGTERM must not either (24 s seen)."""
+        await self._consumer.start()
+        self._consumer.subscribe([self._topic], listener=self._listener)
+
+    async def stop(self) -> None:
+        """Leave the group and close, in bounded time."""
+        try:
+            async with asyncio.timeout(10):
+                await self._consumer.stop()
+        except (TimeoutError, KafkaError) as error:
+            log.warning("the consumer did not stop cleanly: %r", error)
+
+    async def poll(self) -> list[Record]:
+        """What arrived, in order within a partition; empty after half a second without records.
+
+        A broken connection is no reason to stop polling: that would cost the membership.
+        """
+        try:
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+        except KafkaError as error:
+            log.warning("polling failed, going on: %r", error)
+            await asyncio.sleep(0.2)
+            return []
+        return [to_record(raw) for records in batches.values() for raw in records]
+
+    @property
+    def membership(self) -> tuple[int, str]:
+        """(generation, member id) as the group's coordinator knows them; generation −1 while we have none."""
+        coordinator: Any = self._consumer._coordinator
+        return (getattr(coordinator, "generation", -1), getattr(coordinator, "member_id", ""))
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from here. Nothing happens if the partition is no longer ours."""
+        try:
+            self._consumer.seek(self._at(partition), offset)
+        except IllegalStateError:
+            log.info("partition %d went away before it was positioned", partition)
+
+    def hold(self, partition: int) -> None:
+        """Stop fetching a partition; what was fetched ahead is thrown away."""
+        if self._holding.get(partition) is False and self._owns(partition):
+            self._consumer.pause(self._at(partition))
+            self._holding[partition] = True
+
+    def flow(self, partition: int) -> None:
+        """Fetch it again."""
+        if self._holding.get(partition) and self._owns(partition):
+            self._consumer.resume(self._at(partition))
+            self._holding[partition] = False
+
+    async def bounds(self, partition: int) -> tuple[int, int]:
+        """(first offset, end offset) of the partition's log. Raises KafkaError."""
+        where = self._at(partition)
+        begin = await self._consumer.beginning_offsets([where])
+        end = await self._consumer.end_offsets([where])
+        return begin[where], end[where]
+
+    async def position(self, partition: int) -> int | None:
+        """Up to where the partition was read, or None if it is not ours."""
+        try:
+            position: int = await self._consumer.position(self._at(partition))
+        except (IllegalStateError, KafkaError):
+            return None
+        return position
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+    def _owns(self, partition: int) -> bool:
+        return self._at(partition) in self._consumer.assignment()
+
+    def _take_over(self, assigned: Collection[TopicPartition], resume: Assignments) -> None:
+        """First thing in an assignment, without an await before it.
+
+        Records are handed out before the listener returns, so everything is paused. One partition without a position
+        blocks fetches from its whole broker, so everything gets one; a seek is not overwritten by a committed offset.
+        """
+        if assigned:
+            self._consumer.pause(*assigned)
+        for where in assigned:
+            self._consumer.seek(where, resume.resume_offset(where.partition) or 0)
+        self._holding = {where.partition: True for where in assigned}
+        # The assignor never learns its generation by itself. After a conflict the first member listed would win,
+        # even a zombie that just woke.
+        coordinator: Any = self._consumer._coordinator
+        for assignor in coordinator._assignors:
+            assignor.on_generation_assignment(coordinator.generation)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, source: Source, assignments: Assignments) -> None:
+        self._source = source
+        self._assignments = assignments
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._assignments.revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._source._take_over(assigned, self._assignments)
+        self._assignments.assigned({where.partition for where in assigned})

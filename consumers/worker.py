@@ -1,0 +1,116 @@
+"""The spine: records in; runs, events and results out; until told to stop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from agentstream.consumers.acquisition import Acquirer
+from agentstream.consumers.engine import Engine
+from agentstream.consumers.partition import Partition, Shared
+from agentstream.consumers.source import Assignments, Source
+
+log = logging.getLogger(__name__)
+
+ACQUIRING_AT_ONCE = 16
+
+
+class Worker:
+    """One member of the workers' group. `serve` is its life; everything it is given is opened and closed outside."""
+
+    def __init__(
+        self, engine: Engine, new_source: Callable[[Assignments], Source], new_acquirer: Callable[[Source], Acquirer]
+    ) -> None:
+        self._engine = engine
+        self._source = new_source(self)
+        self._shared = Shared(
+            engine=engine,
+            acquirer=new_acquirer(self._source),
+            source=self._source,
+            acquiring=asyncio.Semaphore(ACQUIRING_AT_ONCE),
+        )
+        self._partitions: dict[int, Partition] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self.assigned_once = asyncio.Event()
+
+    @property
+    def partitions(self) -> Collection[Partition]:
+        """The partitions that are ours now."""
+        return self._partitions.values()
+
+    @property
+    def source(self) -> Source:
+        """Where its records come from."""
+        return self._source
+
+    async def serve(self, stop: asyncio.Event, *, grace_s: float = 20.0) -> None:
+        """Work until `stop` is set; then let started runs finish for `grace_s`, release the partitions and leave.
+
+        Raises for a bug of ours, as an exception group, and aiokafka's KafkaError if it cannot connect at the start.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._source.start()
+                await self._poll_until(stop.is_set)
+                releasing = group.create_task(self._release(grace_s), name="release")
+                await self._poll_until(releasing.done)
+                for task in self._tasks.values():
+                    task.cancel()
+        finally:
+            await self._source.stop()
+
+    async def _poll_until(self, done: Callable[[], bool]) -> None:
+        """Never stops polling, whatever happens elsewhere: that would cost the membership."""
+        while not done():
+            records = await self._source.poll()
+            self._engine.membership.tick()
+            for record in records:
+                partition = self._partitions.get(record.position.partition)
+                if partition is not None:
+                    partition.take(record)
+            if not records:
+                await self._note_positions()
+            for partition in self._partitions.values():
+                partition.regulate()
+
+    async def _note_positions(self) -> None:
+        for partition in tuple(self._partitions.values()):
+            if partition.claim is not None:
+                position = await self._source.position(partition.number)
+                if position is not None and self._partitions.get(partition.number) is partition:
+                    partition.reached(position)
+
+    async def _release(self, grace_s: float) -> None:
+        await asyncio.gather(*(partition.release(grace_s) for partition in self._partitions.values()))
+
+    def revoked(self) -> None:
+        """A rebalance began. Runs go on, and their results are committed until we are fenced or the partition is lost:
+        waiting here cost up to 51 s without results."""
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        """These partitions are ours, and no others."""
+        for number in set(self._partitions) - set(partitions):
+            log.info("partition %d is lost: its runs end here", number)
+            del self._partitions[number]
+            self._tasks[number].cancel()
+        for number in sorted(partitions):
+            if number in self._partitions:
+                self._partitions[number].kept()
+            else:
+                self._begin(number)
+        self._engine.membership.assignment_changed()
+        self.assigned_once.set()
+
+    def _begin(self, number: int) -> None:
+        if self._group is None:
+            raise RuntimeError("the worker does not serve")
+        partition = Partition(number, self._shared)
+        self._partitions[number] = partition
+        serving = partition.serve(self._tasks.get(number))
+        self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
+
+    def resume_offset(self, partition: int) -> int | None:
+        """Where to go on reading a partition that was ours before the rebalance."""
+        held = self._partitions.get(partition)
+        return None if held is None or held.claim is None else held.claim.ledger.resume_offset

