@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -15,25 +16,48 @@ from agentstream.infra.broker.port import (
     free_ports,
     server_properties,
 )
+from agentstream.infra.toolchain import Progress
 
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.network import Network
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-# The first start pulls the image (some 200 MB) before the clock of START_TIMEOUT_S begins.
 
 
 def docker_is_usable() -> bool:
     """Tell whether a Docker engine answers, by DOCKER_HOST, the current context or the default socket."""
     # Imported here: 0.3 s that only who starts a broker should pay.
     from docker.errors import DockerException
-    from testcontainers.core.docker_client import DockerClient
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
 
+    host = get_docker_host() or "unix:///var/run/docker.sock"
+    if host.startswith("unix://") and not _is_listening(host.removeprefix("unix://")):
+        return False  # asked first, because the docker library leaves its socket open when nobody answers
     try:
-        return bool(DockerClient(timeout=5).client.ping())
+        client = DockerClient(timeout=5).client
     except (DockerException, OSError):
         return False
+    with contextlib.closing(client):
+        return bool(client.ping())
+
+
+def ensure_image(progress: Progress) -> None:
+    """Pull Kafka's image unless it is here; so that the first start of a broker does not run into a timeout."""
+    from docker.errors import ImageNotFound
+    from testcontainers.core.docker_client import DockerClient
+
+    with contextlib.closing(DockerClient().client) as client:
+        try:
+            client.images.get(_IMAGE)
+        except ImageNotFound:
+            progress(f"pulling {_IMAGE} …")
+            client.images.pull(_IMAGE)
+
+
+def _is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 class DockerBroker(LocalBroker):

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from agentstream.infra.broker.docker import DockerBroker, docker_is_usable
+from agentstream.infra.broker.docker import DockerBroker, docker_is_usable, ensure_image
 from agentstream.infra.broker.external import ExternalBroker
 from agentstream.infra.broker.maven import MavenBroker
 from agentstream.infra.broker.port import BrokerOptions, LocalBroker
@@ -25,8 +25,12 @@ def find_broker(options: BrokerOptions | None = None, *, own: bool = False, prog
 
 
 def ensure_broker(progress: Progress = quiet) -> None:
-    """Make sure that `find_broker` will have one, fetching Kafka's jars if need be; raise ToolMissing otherwise."""
-    if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and _kind() == "maven":
+    """Make sure that `find_broker` will have one, fetching its image or jars if need be; raise ToolMissing otherwise."""
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return
+    if _kind() == "docker":
+        ensure_image(progress)
+    else:
         ensure_kafka_jars(progress)
 
 

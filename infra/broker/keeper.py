@@ -22,16 +22,19 @@ def main() -> None:
     sys.stdout.write(f"{process.pid}\n")
     sys.stdout.flush()
 
+    owner_is_gone = threading.Event()
+
     def follow_owner() -> None:
         while os.read(0, 1024):
             pass
+        owner_is_gone.set()
         process.kill()
-        process.wait()
-        shutil.rmtree(data, ignore_errors=True)
-        os._exit(0)
 
     threading.Thread(target=follow_owner, daemon=True).start()
-    os._exit(abs(process.wait()) % 256)
+    code = process.wait()
+    if owner_is_gone.is_set():
+        shutil.rmtree(data, ignore_errors=True)
+    os._exit(abs(code) % 256)  # the thread may still be waiting for the owner
 
 
 if __name__ == "__main__":

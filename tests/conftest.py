@@ -1,0 +1,62 @@
+"""Fixtures for every test: one real Kafka for the whole run, private ones to kill, and fresh topic names."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import pytest
+
+from agentstream.infra.broker import BrokerOptions, LocalBroker, find_broker
+
+_NEED_KAFKA = {"kafka", "broker", "private_kafka"}
+
+
+class PrivateKafka(Protocol):
+    """Starts a broker that belongs to one test, which may kill and restart it; it is stopped when the test ends."""
+
+    async def __call__(self, options: BrokerOptions | None = None) -> LocalBroker: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a broker, so that `-m "not kafka"` runs the rest in seconds."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _NEED_KAFKA.intersection(item.fixturenames):
+            item.add_marker("kafka")
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[LocalBroker]:
+    """Give the one broker that all tests share, started by the first that asks: do not kill it, see `private_kafka`.
+
+    Synchronous on purpose: it belongs to no test's event loop. It dies with pytest, even if that is killed with -9.
+    """
+    shared = find_broker()
+    with asyncio.Runner() as runner:
+        runner.run(shared.start())
+        yield shared
+        runner.run(shared.stop())
+
+
+@pytest.fixture(scope="session")
+def kafka(broker: LocalBroker) -> str:
+    """Give the bootstrap servers of the shared broker."""
+    return broker.bootstrap_servers
+
+
+@pytest.fixture
+async def private_kafka() -> AsyncIterator[PrivateKafka]:
+    """Give a function that starts a broker of this test's own."""
+    async with AsyncExitStack() as stack:
+
+        async def start(options: BrokerOptions | None = None) -> LocalBroker:
+            return await stack.enter_async_context(find_broker(options, own=True))
+
+        yield start
+
+
+@pytest.fixture
+def topics() -> str:
+    """Give a topic prefix that no other test has, so that tests share a broker without seeing each other."""
+    return f"t{secrets.token_hex(4)}."
