@@ -25,7 +25,7 @@ def find_broker(options: BrokerOptions | None = None, *, own: bool = False, prog
 
 
 def ensure_broker(progress: Progress = quiet) -> None:
-    """Make sure that `find_broker` will have one, fetching its image or jars if need be; raise ToolMissing otherwise."""
+    """Make sure that `find_broker` will have one, fetching image or jars if need be; raise ToolMissing otherwise."""
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         return
     if _kind() == "docker":

@@ -110,7 +110,7 @@ class MavenBroker(LocalBroker):
         config = home / f"node-{number}.properties"
         properties = self._properties(home, number)
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        command = [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        command = [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise BrokerError(f"Kafka could not format its data directory:\n{done.stdout}{done.stderr}")
