@@ -58,11 +58,14 @@ class Claim:
         receipt = self.ledger.open(record.position.offset)
         if receipt is None:
             return
-        match self._admission.decide(record, strikes=receipt.strikes):
+        decision = self._admission.decide(record, strikes=receipt.strikes)
+        if decision is None:
+            self._finish(Outcome(offset=record.position.offset))
+            return
+        self._hold(receipt.offset, record.size)
+        match decision:
             case Run() as run:
                 self._known.begin(run.run_id, run.body_hash)
-                self._held[receipt.offset] = record.size
-                self._engine.intake.taken(record.size)
                 self.lanes.submit(run.session_id, partial(self._perform, run, record, receipt))
             case Refused() as refused:
                 self._known.begin(refused.end.result.run_id, refused.end.body_hash)
@@ -73,36 +76,31 @@ class Claim:
                         record, bad.fallback_id, bad.body_hash, bad.problem, bad.trace, receipt.strikes + 1
                     )
                 )
-            case None:
-                self._finish(Outcome(offset=record.position.offset))
 
     async def _perform(self, run: Run, record: Record, receipt: Receipt) -> None:
         """One run, from its turn in the lane until its result is committed."""
         engine = self._engine
-        try:
-            async with engine.slots:
-                await engine.membership.before_a_run()
-                if self._draining:
-                    return
-                self.ledger.start(receipt)
-                self.outbox.books_changed()
-                result = await self._execute(run.admitted)
-            if result is None:
+        async with engine.slots:
+            await engine.membership.before_a_run()
+            if self._draining:
                 return
-            if result.attempt_id is not None:
-                settled = await engine.deltas.settle(result.attempt_id)
-                if settled.deltas == "partial":
-                    result = result.model_copy(update={"deltas": "partial", "last_seq": settled.last_seq})
-            end = RunOutcome(
-                record=record,
-                body_hash=run.body_hash,
-                result=result,
-                trace=run.admitted.trace,
-                deliveries=receipt.strikes + 1,
-            )
-            await self._finish(engine.encoder.run(end), run.run_id).committed
-        finally:
-            self._let_go(receipt.offset)
+            self.ledger.start(receipt)
+            self.outbox.books_changed()
+            result = await self._execute(run.admitted)
+        if result is None:
+            return
+        if result.attempt_id is not None:
+            settled = await engine.deltas.settle(result.attempt_id)
+            if settled.deltas == "partial":
+                result = result.model_copy(update={"deltas": "partial", "last_seq": settled.last_seq})
+        end = RunOutcome(
+            record=record,
+            body_hash=run.body_hash,
+            result=result,
+            trace=run.admitted.trace,
+            deliveries=receipt.strikes + 1,
+        )
+        await self._finish(engine.encoder.run(end), run.run_id).committed
 
     async def _execute(self, admitted: Admitted) -> InvokeResult | None:
         """Publish the run's events and return its result; None if it was drained."""
@@ -147,6 +145,10 @@ class Claim:
         if not committed.cancelled():
             self._known.finish(run_id)
 
+    def _hold(self, offset: int, size: int) -> None:
+        self._held[offset] = size
+        self._engine.intake.taken(size)
+
     def _let_go(self, offset: int) -> None:
         size = self._held.pop(offset, None)
         if size is not None:
@@ -155,6 +157,8 @@ class Claim:
     def committed(self, batch: Batch) -> None:
         """A transaction was committed. The books move first: the next transaction is built from them."""
         self.ledger.finish(batch.offsets)
+        for offset in batch.offsets:
+            self._let_go(offset)
         self.outbox.done(batch)
 
     async def drain(self, grace_s: float) -> None:

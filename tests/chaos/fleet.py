@@ -1,0 +1,144 @@
+"""Workers as processes of their own, to be killed, stopped and woken; and a load for them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from agentstream.infra.topics import apply_topics
+from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.kafka import idempotent_producer
+from agentstream.producers.requests import RequestProducer, Submitted
+from agentstream.schemas.messages import Message
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest
+from agentstream.schemas.topics import MAX_REQUEST_BYTES, Topics
+
+SESSION_TIMEOUT_MS = 6_000
+HEARTBEAT_INTERVAL_MS = 1_000
+
+
+@dataclass(kw_only=True)
+class Fleet:
+    """Workers of one group, all with the scripted harness."""
+
+    bootstrap_servers: str
+    prefix: str
+    logs: Path
+    workers: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def group_id(self) -> str:
+        return f"{self.prefix}workers"
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(prefix=self.prefix)
+
+    @property
+    def connection(self) -> KafkaConnection:
+        return KafkaConnection(bootstrap_servers=self.bootstrap_servers)
+
+    async def start_worker(self) -> asyncio.subprocess.Process:
+        """Start one more worker; its log is a file of its own."""
+        with (self.logs / f"worker-{len(self.workers)}.log").open("wb") as log:
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "agentstream.infra.cli", "worker", stdout=log, stderr=log, env=self._environment()
+            )
+        self.workers.append(worker)
+        return worker
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "AGENTSTREAM_TOPIC_PREFIX": self.prefix,
+            "AGENTSTREAM_GROUP_ID": self.group_id,
+            "AGENTSTREAM_HARNESSES": "scripted",
+            "AGENTSTREAM_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
+            "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": str(HEARTBEAT_INTERVAL_MS),
+            "AGENTSTREAM_GRACE_SECONDS": "2",
+        }
+
+    async def submit(self, count: int, *, sessions: int, delay_ms: int = 10, words: int = 8) -> list[Submitted]:
+        """Put requests on the topic, in order within each session, and wait until the brokers hold them."""
+        options = {"text": " ".join(f"word{number}" for number in range(words)), "delay_ms": delay_ms}
+        parameters = AgentParameters(harness=HarnessChoice(kind="scripted", options=options))
+        submitted = []
+        async with RequestProducer(
+            lambda: idempotent_producer(self.connection, max_request_size=MAX_REQUEST_BYTES), self.topics
+        ) as producer:
+            for first in range(0, count, sessions):
+                # One request of each session at a time: a session's order is the order in which they were sent.
+                wave = [
+                    InvokeRequest(
+                        session_id=f"session-{number % sessions}",
+                        messages=(Message.of_text("user", f"request {number}"),),
+                        parameters=parameters,
+                    )
+                    for number in range(first, min(first + sessions, count))
+                ]
+                submitted += await asyncio.gather(*(producer.submit(request) for request in wave))
+        return submitted
+
+    @asynccontextmanager
+    async def results(self) -> AsyncIterator["Results"]:
+        """A read_committed reader that is there all the time."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap_servers,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )
+        await consumer.start()
+        try:
+            partitions = range(len(await _partitions(consumer, self.topics.assistant_messages)))
+            consumer.assign([TopicPartition(self.topics.assistant_messages, number) for number in partitions])
+            yield Results(consumer)
+        finally:
+            await consumer.stop()
+
+
+class Results:
+    """Counts results as they become visible."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self.seen = 0
+
+    async def until(self, count: int) -> None:
+        """Wait until so many results were seen. The test's own time-out is the bound."""
+        while self.seen < count:
+            batches = await self._consumer.getmany(timeout_ms=500)
+            self.seen += sum(len(records) for records in batches.values())
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
+    consumer._client.add_topic(topic)
+    await consumer._client.force_metadata_update()
+    return sorted(consumer.partitions_for_topic(topic) or ())
+
+
+@asynccontextmanager
+async def fleet_of(
+    bootstrap_servers: str, prefix: str, logs: Path, *, workers: int, partitions: int
+) -> AsyncIterator[Fleet]:
+    """Topics and workers; at the end every worker that lives is killed."""
+    fleet = Fleet(bootstrap_servers=bootstrap_servers, prefix=prefix, logs=logs)
+    await apply_topics(fleet.connection, fleet.topics, partitions=partitions)
+    try:
+        for _ in range(workers):
+            await fleet.start_worker()
+        yield fleet
+    finally:
+        for worker in fleet.workers:
+            if worker.returncode is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            await worker.wait()
