@@ -1,21 +1,29 @@
 """What an agent runs with: a request's parameters over the worker's files over constants.
 
-    admit(request, config) -> EffectiveParameters | NotAdmitted
+admit(request, config) -> EffectiveParameters | NotAdmitted
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Final, TypeVar
 
-from agentstream.consumers.agent_files import AgentFiles
+from pydantic import JsonValue
+
+from agentstream.consumers.agent_files import AGENT_JSON, AgentFiles, Finding
 from agentstream.consumers.harness.port import Credentials, Harness, RunLimits
 from agentstream.schemas import defaults
-from agentstream.schemas.errors import Problem
-from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, StreamMode, Thinking
+from agentstream.schemas.errors import ErrorCode, Problem, Stage
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits, StreamMode, Thinking
 
+T = TypeVar("T")
 KNOWN_HARNESSES = frozenset({"pi", "pi-http", "scripted"})
 """Harnesses that exist, whether or not a worker allows them."""
 DEFAULT_LIMITS = RunLimits(**defaults.LIMITS)
 """The constants as a value."""
+MAX_ECHO_BYTES: Final = 4_096
+"""Results repeat the parameters; 256 KiB of instructions in each would cost more than the answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +42,19 @@ class WorkerAgentConfig:
     """The worker's bounds: files and requests can only lower them."""
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
     """Credentials by name; their keys are secrets."""
-    files: AgentFiles = AgentFiles()
+    files: AgentFiles = field(default_factory=AgentFiles)
     """AGENTS.md and agent.json as they were read at start."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for limits that cannot be written, and where no harness is allowed at all."""
+        Limits(**asdict(self.limits))
+        if not self.harnesses:
+            raise ValueError("at least one harness must be allowed")
+
+    @property
+    def fallback_harness(self) -> str:
+        """`default_harness` if it is allowed, else the first that is."""
+        return self.default_harness if self.default_harness in self.harnesses else next(iter(self.harnesses))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +81,17 @@ class EffectiveParameters:
     """Why the run fails before it starts (credentials that are missing): `Runs.execute` makes a failed result of it."""
 
     def to_wire(self) -> AgentParameters:
-        """The parameters for the result. Large texts are cut, see `MAX_ECHO_BYTES`."""
-        raise NotImplementedError
+        """The parameters for the result. What is longer than 4 KiB is cut, with its size and SHA-256."""
+        return AgentParameters(
+            model=self.model,
+            agents_md=_short_text(self.agents_md),
+            harness=HarnessChoice(kind=self.choice.kind, options=_short_options(self.choice.options)),
+            tools=self.tools,
+            limits=Limits(**asdict(self.limits)),
+            thinking=self.thinking,
+            stream=self.stream,
+            credentials=None if self.credentials is None else self.credentials.name,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,4 +109,134 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
     does not take (schema_invalid), a tool that is not allowed. Credentials that the worker has not are no refusal but
     a failed run: they come back as `EffectiveParameters.problem`.
     """
-    raise NotImplementedError
+    asked, files = request.parameters, config.files.parameters
+    choice = asked.harness or _default_choice(config)
+    tools = _default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
+    problem = _refused(request, choice, tools, config)
+    if problem is not None:
+        return NotAdmitted(problem=problem)
+    model = asked.model or files.model or config.default_model
+    credentials, missing = _credentials(asked.credentials, model, config)
+    return EffectiveParameters(
+        model=model,
+        agents_md=_first(asked.agents_md, config.files.agents_md, defaults.AGENTS_MD),
+        choice=choice,
+        tools=tools,
+        limits=_lowest(config.limits, files.limits, asked.limits),
+        thinking=_first(asked.thinking, files.thinking, defaults.THINKING),
+        stream=_first(asked.stream, files.stream, defaults.STREAM),
+        credentials=credentials,
+        problem=missing,
+    )
+
+
+def findings(config: WorkerAgentConfig) -> tuple[Finding, ...]:
+    """What in the worker's files cannot be used, or not with these settings. For `doctor` and the log at start."""
+
+    def found(field: str, problem: str, took_effect: str) -> Finding:
+        return Finding(file=AGENT_JSON, field=field, problem=problem, took_effect=took_effect)
+
+    files = config.files.parameters
+    more: list[Finding] = []
+    if files.harness is not None and (why := _unusable_choice(files.harness, config)) is not None:
+        more.append(found("harness", why, f"`{config.fallback_harness}` takes effect"))
+    refused = [tool for tool in files.tools or () if tool not in config.tools]
+    if refused:
+        more.append(found("tools", f"not allowed by the settings: {', '.join(refused)}", "they are left out"))
+    if files.credentials is not None and files.credentials not in config.credentials:
+        more.append(found("credentials", "not in the settings", "those of the model's provider take effect"))
+    for name, ceiling in asdict(config.limits).items():
+        if (wanted := getattr(files.limits, name, None)) is not None and wanted > ceiling:
+            more.append(
+                found(f"limits.{name}", f"{wanted} is above the settings' {ceiling}", f"{ceiling} takes effect")
+            )
+    return (*config.files.findings, *more)
+
+
+def _refused(
+    request: InvokeRequest, choice: HarnessChoice, tools: tuple[str, ...], config: WorkerAgentConfig
+) -> Problem | None:
+    if request.resume is not None:
+        return _problem(ErrorCode.UNSUPPORTED, "`resume` is reserved")
+    if choice.kind not in config.harnesses:
+        known = choice.kind in KNOWN_HARNESSES
+        code = ErrorCode.HARNESS_NOT_ALLOWED if known else ErrorCode.UNKNOWN_HARNESS
+        return _problem(code, f"`{choice.kind}`; allowed here: {', '.join(config.harnesses) or 'none'}")
+    if (why := config.harnesses[choice.kind].check_options(choice.options)) is not None:
+        return _problem(ErrorCode.SCHEMA_INVALID, f"parameters.harness.options: {why}")
+    refused = [tool for tool in tools if tool not in config.tools]
+    if refused:
+        allowed = ", ".join(sorted(config.tools)) or "none"
+        return _problem(ErrorCode.TOOL_NOT_ALLOWED, f"{', '.join(refused)}; allowed here: {allowed}")
+    return None
+
+
+def _problem(code: ErrorCode, detail: str) -> Problem:
+    return Problem.of(code, detail, stage=Stage.ADMIT)
+
+
+def _default_choice(config: WorkerAgentConfig) -> HarnessChoice:
+    choice = config.files.parameters.harness
+    if choice is not None and _unusable_choice(choice, config) is None:
+        return choice
+    return HarnessChoice(kind=config.fallback_harness)
+
+
+def _unusable_choice(choice: HarnessChoice, config: WorkerAgentConfig) -> str | None:
+    if choice.kind not in config.harnesses:
+        return f"`{choice.kind}` is not allowed by the settings"
+    return config.harnesses[choice.kind].check_options(choice.options)
+
+
+def _default_tools(config: WorkerAgentConfig) -> tuple[str, ...]:
+    tools = _first(config.files.parameters.tools, defaults.TOOLS)
+    return tuple(dict.fromkeys(tool for tool in tools if tool in config.tools))
+
+
+def _credentials(
+    name: str | None, model: str | None, config: WorkerAgentConfig
+) -> tuple[Credentials | None, Problem | None]:
+    """The credentials for the run, and why it must fail where the caller asked for some that do not fit."""
+    provider = None if model is None else model.partition("/")[0]
+    if name is not None:
+        asked = config.credentials.get(name)
+        if asked is None:
+            return None, Problem.of(ErrorCode.PROVIDER_AUTH, f"this worker has no credentials named `{name}`")
+        if provider is not None and asked.provider != provider:
+            return None, Problem.of(
+                ErrorCode.PROVIDER_AUTH, f"credentials `{name}` are for {asked.provider}, the model is {model}"
+            )
+        return asked, None
+    preferred = config.credentials.get(config.files.parameters.credentials or "")
+    candidates = [*([preferred] if preferred else []), *config.credentials.values()]
+    # None at all is the harness's business: it knows whether it needs any.
+    return next((each for each in candidates if each.provider == provider), None), None
+
+
+def _lowest(ceiling: RunLimits, *others: Limits | None) -> RunLimits:
+    lowest = {
+        name: min(bound, *(getattr(each, name, None) or bound for each in others))
+        for name, bound in asdict(ceiling).items()
+    }
+    return RunLimits(**lowest)
+
+
+def _first(*values: T | None) -> T:
+    """The first that is given; an empty one is given, too."""
+    return next(value for value in values if value is not None)
+
+
+def _short_text(text: str) -> str:
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= MAX_ECHO_BYTES:
+        return text
+    return raw[: MAX_ECHO_BYTES - 128].decode("utf-8", "ignore") + f"\n[cut: {_digest(raw)}]"
+
+
+def _short_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    raw = json.dumps(options, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    return options if len(raw) <= MAX_ECHO_BYTES else {"cut": _digest(raw)}
+
+
+def _digest(raw: bytes) -> str:
+    return f"{len(raw)} bytes, sha256:{hashlib.sha256(raw).hexdigest()}"

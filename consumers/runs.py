@@ -1,57 +1,35 @@
 """Everything between an admitted request and its numbered events and result.
 
     Runs.execute(Admitted, Interrupt) -> StreamEvents …, one InvokeResult
+
+A run is one or more attempts. `attempt.py` plays one; here it is decided what its outcome means: try again, or the end.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
+from itertools import count
 from random import Random
 
-from agentstream.consumers.agent_config import EffectiveParameters
-from agentstream.consumers.harness.port import Harness
+from uuid_utils.compat import uuid7
+
+from agentstream.consumers.admitted import Admitted
+from agentstream.consumers.attempt import Attempt, Surroundings
+from agentstream.consumers.bill import Bill
+from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessRequest
+from agentstream.consumers.interrupt import Cancelled, Drained, Interrupt
+from agentstream.consumers.numbering import AttemptName, Numbering
+from agentstream.consumers.outcome import Outcome, problem_of, reason_of, status_of
+from agentstream.consumers.pump import Abandoned, Bell
 from agentstream.consumers.redaction import Redactor
-from agentstream.schemas.events import StreamEvents
-from agentstream.schemas.records import Position
-from agentstream.schemas.requests import InvokeRequest
-from agentstream.schemas.results import InvokeResult
-from agentstream.schemas.trace import TraceContext
+from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
+from agentstream.consumers.watchdog import Watchdog
+from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted, StreamEvents
+from agentstream.schemas.results import HarnessInfo, InvokeResult
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Admitted:
-    """A request that may run, with all that is known about it."""
-
-    request: InvokeRequest
-    """The request; `id` and `session_id` are filled."""
-    position: Position
-    """Where its record lies."""
-    timestamp_ms: int
-    """The record's timestamp, ms since 1970."""
-    trace: TraceContext
-    """Parent of all that happens."""
-    claim: int
-    """The claim under which it runs."""
-    parameters: EffectiveParameters
-    """What it runs with."""
-    attempt: int = 1
-    """Number of the first attempt."""
-    crashes: int = 0
-    """Attempts lost with a worker (strikes)."""
-    redrive_of: str | None = None
-    """The run that this one was sent again for."""
-
-
-class Interrupt:
-    """The handle by which a worker ends one run from outside. Plain and synchronous; the first call wins."""
-
-    def drain(self) -> None:
-        """The worker shuts down: end with `run.retrying` (draining) and no result. Nothing happens to a run that ended."""
-        raise NotImplementedError
-
-    def cancel(self, reason: str | None = None) -> None:
-        """Someone asked for it: end with a `cancelled` result."""
-        raise NotImplementedError
+__all__ = ["Admitted", "Interrupt", "Runs"]
 
 
 class Runs:
@@ -66,22 +44,190 @@ class Runs:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`harnesses` by kind, open. `now` is the wall clock; monotonic time is the running loop's `time()`."""
-        raise NotImplementedError
+        self._harnesses = harnesses
+        self._rng = rng or Random()
+        self._abandoned = Abandoned()
+        self._around = Surroundings(redactor=redactor, abandoned=self._abandoned, now=now)
 
     @property
     def abandoned(self) -> int:
         """Harness runs, alive now, that did not end within two seconds of their cancellation."""
-        raise NotImplementedError
+        return len(self._abandoned)
 
-    def execute(
+    async def execute(
         self, admitted: Admitted, interrupt: Interrupt | None = None
-    ) -> AsyncIterator[StreamEvents | InvokeResult]:
+    ) -> AsyncGenerator[StreamEvents | InvokeResult, None]:
         """Run it: events first, then exactly one InvokeResult, the last thing yielded.
 
         Exactly one result, whatever the agent does; only a drained run ends without. The result's `last_seq` is the
         last numbered event's and its `deltas` says `complete`: the caller, who publishes them, knows better and
         copies the result with what it knows. Events are filtered, merged, redacted and numbered, and each record fits
-        the delta topic. Raises only for our own bugs, or CancelledError; cancelled or closed, nothing more is yielded
-        and the harness is cancelled.
+        the delta topic. Its `messages` are those of the last attempt, its `usage` and `cost` cover all attempts of
+        this claim, since all are billed. Raises only for our own bugs, or CancelledError; cancelled or closed, nothing
+        more is yielded and the harness is cancelled. What never starts has a result with attempt 0 and no events.
         """
-        raise NotImplementedError
+        interrupt = interrupt or Interrupt()
+        run = _Run(admitted, interrupt, harness=self._harnesses[admitted.parameters.choice.kind], around=self._around)
+        outcome: Outcome | None = run.refusal()
+        while outcome is None:
+            attempt = run.begin_attempt()
+            async with aclosing(attempt.play(run.started_event)) as records:
+                async for record in records:
+                    yield record
+            outcome, retry = run.judge(attempt.outcome, self._rng)
+            for record in attempt.add(run.closing_event(attempt.outcome, retry)):
+                yield record
+            if retry is not None:
+                outcome = await run.wait(retry)
+                # The next attempt's `run.started` voids this one; without one, the stream still needs its end.
+                if isinstance(outcome, Cancelled):
+                    for record in attempt.add(run.closing_event(outcome, None)):
+                        yield record
+        if not isinstance(outcome, Drained):
+            yield self._around.redactor.model(run.result(outcome))
+
+
+class _Run:
+    """One run as far as it has come."""
+
+    def __init__(self, admitted: Admitted, interrupt: Interrupt, *, harness: Harness, around: Surroundings) -> None:
+        self._admitted = admitted
+        self._interrupt = interrupt
+        self._harness = harness
+        self._around = around
+        self._bill = Bill()
+        self._numbers = count(admitted.attempt)
+        self._tried = AttemptsSoFar()
+        self._attempt: Attempt | None = None
+        self._total_due = asyncio.get_running_loop().time() + self._total_seconds()
+
+    @property
+    def started_event(self) -> RunStarted:
+        """What begins each attempt."""
+        parameters, request = self._admitted.parameters, self._admitted.request
+        return RunStarted(model=parameters.model, harness=parameters.choice.kind, parent_run_id=request.parent_run_id)
+
+    def refusal(self) -> Failed | Cancelled | Drained | None:
+        """Why the run does not even start, if there is a reason."""
+        latest, problem = self._admitted.latest, self._admitted.parameters.problem
+        if self._interrupt.requested is not None:
+            return self._interrupt.requested
+        if latest is not None and self._around.now() > latest:
+            return Failed(code=ErrorCode.DEADLINE_EXCEEDED, detail=f"it had to start by {latest.isoformat()}")
+        if problem is not None:
+            return Failed(code=problem.code, detail=problem.detail or problem.title, retriable=False)
+        return None
+
+    def begin_attempt(self) -> Attempt:
+        """The next attempt, not yet playing."""
+        admitted, number, attempt_id = self._admitted, next(self._numbers), str(uuid7())
+        name = AttemptName(
+            run_id=admitted.run_id,
+            session_id=admitted.session_id,
+            claim=admitted.claim,
+            attempt=number,
+            attempt_id=attempt_id,
+        )
+        limits, now = admitted.parameters.limits, asyncio.get_running_loop().time()
+        self._attempt = Attempt(
+            self._harness,
+            _harness_request(admitted, name),
+            numbering=Numbering(name, mode=admitted.parameters.stream, redactor=self._around.redactor),
+            watchdog=Watchdog(limits, started=now, total_due=self._total_due),
+            bill=self._bill,
+            interrupt=self._interrupt,
+            surroundings=self._around,
+        )
+        return self._attempt
+
+    def judge(self, outcome: Outcome, rng: Random) -> tuple[Outcome | None, RetryDecision | None]:
+        """What an attempt's outcome means for the run: its own outcome, or another attempt."""
+        self._bill.close_attempt(outcome.cost if isinstance(outcome, Finished | Failed) else None)
+        if not isinstance(outcome, Failed):
+            return outcome, None
+        self._tried = self._tried.plus(outcome)
+        retry = decide_retry(
+            outcome,
+            self._tried,
+            max_attempts=self._admitted.parameters.limits.max_attempts,
+            time_left_ms=(self._total_due - asyncio.get_running_loop().time()) * 1000,
+            rng=rng,
+        )
+        return (outcome, None) if retry is None else (None, retry)
+
+    def closing_event(self, outcome: Outcome, retry: RetryDecision | None) -> RunRetrying | RunEnded:
+        """The last event of an attempt."""
+        if isinstance(outcome, Drained):
+            return RunRetrying(delay_ms=0, reason="draining")
+        if retry is not None:
+            return RunRetrying(error=problem_of(outcome), delay_ms=retry.delay_ms)
+        return RunEnded(
+            status=status_of(outcome),
+            finish_reason=reason_of(outcome),
+            usage=self._bill.usage,
+            error=problem_of(outcome),
+        )
+
+    async def wait(self, retry: RetryDecision) -> Outcome | None:
+        """Wait for the next attempt; gives what interrupted it, if anything."""
+        bell, loop = Bell(), asyncio.get_running_loop()
+        due = loop.time() + retry.delay_ms / 1000
+        with self._interrupt.ringing(bell):
+            while self._interrupt.requested is None and loop.time() < due:
+                await bell.wait(due)
+        return self._interrupt.requested
+
+    def result(self, outcome: Finished | Failed | Cancelled) -> InvokeResult:
+        """The run's result."""
+        admitted, attempt = self._admitted, self._attempt
+        kind, versions = self._harness.kind, dict(self._harness.versions)
+        return InvokeResult(
+            run_id=admitted.run_id,
+            session_id=admitted.session_id,
+            partition=admitted.position.partition,
+            status=status_of(outcome),
+            messages=tuple(attempt.messages) if attempt else (),
+            finish_reason=reason_of(outcome),
+            usage=self._bill.usage,
+            cost=self._bill.cost,
+            error=problem_of(outcome),
+            claim=admitted.claim,
+            attempt=attempt.request.attempt if attempt else 0,
+            attempt_id=attempt.request.attempt_id if attempt else None,
+            crashes=admitted.crashes,
+            last_seq=attempt.last_seq if attempt else -1,
+            deltas="complete",
+            parameters=admitted.parameters.to_wire(),
+            harness=HarnessInfo(kind=kind, versions=versions) if attempt else None,
+            metadata=admitted.request.metadata,
+            redrive_of=admitted.redrive_of,
+            trace_id=admitted.trace.trace_id,
+            requested_at=admitted.requested_at,
+            started_at=attempt.started_at if attempt else None,
+            ended_at=self._around.now(),
+        )
+
+    def _total_seconds(self) -> float:
+        seconds = self._admitted.parameters.limits.total_ms / 1000
+        if self._admitted.latest is not None:
+            seconds = min(seconds, (self._admitted.latest - self._around.now()).total_seconds())
+        return seconds
+
+
+def _harness_request(admitted: Admitted, name: AttemptName) -> HarnessRequest:
+    parameters = admitted.parameters
+    return HarnessRequest(
+        run_id=name.run_id,
+        session_id=name.session_id,
+        attempt=name.attempt,
+        attempt_id=name.attempt_id,
+        messages=admitted.request.messages,
+        model=parameters.model,
+        agents_md=parameters.agents_md,
+        tools=parameters.tools,
+        choice=parameters.choice,
+        thinking=parameters.thinking,
+        limits=parameters.limits,
+        credentials=parameters.credentials,
+        trace=admitted.trace,
+    )

@@ -1,0 +1,186 @@
+"""One attempt at a run: from the harness's start to an outcome, with everything that may go wrong between."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from agentstream.consumers.bill import Bill
+from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessEvent, HarnessRequest
+from agentstream.consumers.interrupt import Interrupt
+from agentstream.consumers.numbering import Numbering
+from agentstream.consumers.outcome import Outcome
+from agentstream.consumers.pump import STOP_SECONDS, Abandoned, Bell, Pump, Pumped
+from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.watchdog import NEVER, Watchdog
+from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.events import AnyEvent, MessageEnded, RunAlive, RunStarted, StreamEvents
+from agentstream.schemas.messages import Message, ReasoningPart, TextPart
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What all attempts of a worker share."""
+
+    redactor: Redactor
+    """Known secrets."""
+    abandoned: Abandoned
+    """Where harness runs are left that do not end."""
+    now: Callable[[], datetime]
+    """The wall clock."""
+
+
+class Attempt:
+    """Plays one attempt. Its events are numbered; `run.retrying` or `run.ended` is added by the caller, with `add`."""
+
+    def __init__(  # noqa: PLR0913 - each is a part of what an attempt is
+        self,
+        harness: Harness,
+        request: HarnessRequest,
+        *,
+        numbering: Numbering,
+        watchdog: Watchdog,
+        bill: Bill,
+        interrupt: Interrupt,
+        surroundings: Surroundings,
+    ) -> None:
+        self.request = request
+        self.messages: list[Message] = []
+        self.started_at = surroundings.now()
+        self._harness = harness
+        self._numbering = numbering
+        self._watchdog = watchdog
+        self._bill = bill
+        self._interrupt = interrupt
+        self._around = surroundings
+        self._outcome: Outcome | None = None
+        self._terminal: Finished | Failed | None = None
+        self._terminal_due = NEVER
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, once `play` is over."""
+        assert self._outcome is not None
+        return self._outcome
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` of the last event."""
+        return self._numbering.last_seq
+
+    def add(self, event: AnyEvent) -> list[StreamEvents]:
+        """Number one more event; gives the records that must go."""
+        return self._numbering.add(event, at=_time(), time=self._around.now())
+
+    async def play(self, started: RunStarted) -> AsyncGenerator[StreamEvents, None]:
+        """Run the harness until an outcome stands. Closed early, the harness is cancelled and nothing more comes."""
+        bell = Bell()
+        with self._interrupt.ringing(bell):
+            name = f"harness {self.request.run_id} {self.request.attempt_id}"
+            pump = Pump(lambda: self._harness.run(self.request), name=name, bell=bell, now=self._around.now)
+            try:
+                for record in self.add(started):
+                    yield record
+                while self._outcome is None:
+                    for record in self._step(pump, _time()):
+                        yield record
+                    if self._outcome is None:
+                        await bell.wait(self._due)
+            finally:
+                await self._stop(pump)
+
+    @property
+    def _due(self) -> float:
+        limit = self._watchdog.due if self._terminal is None else self._terminal_due
+        return limit if self._numbering.due is None else min(limit, self._numbering.due)
+
+    def _step(self, pump: Pump, at: float) -> list[StreamEvents]:
+        """Take what came, look at the clock."""
+        records: list[StreamEvents] = []
+        while self._outcome is None and (pumped := pump.take()) is not None:
+            records += self._take(pumped, at)
+        if self._outcome is None:
+            self._outcome = self._judge(pump, at)
+        if self._numbering.due is not None and self._numbering.due <= at:
+            records += self._numbering.flush()
+        if records:
+            self._watchdog.emitted(at=at)
+        elif self._outcome is None and self._watchdog.is_silent(at=at):
+            self._watchdog.emitted(at=at)
+            records = self.add(RunAlive()) + self._numbering.flush()
+        return records
+
+    def _take(self, pumped: Pumped, at: float) -> list[StreamEvents]:
+        match pumped.event:
+            case event if self._terminal is not None:
+                self._outcome = self._broken_port(f"yielded {type(event).__name__} after its end")
+            case Finished() | Failed() as terminal:
+                self._terminal, self._terminal_due = terminal, at + STOP_SECONDS
+            case event if isinstance(event, HarnessEvent):
+                self._outcome = self._watchdog.saw(event, at=at)
+                if self._outcome is None:
+                    self._bill.saw(event)
+                    if isinstance(event, MessageEnded) and event.message is not None:
+                        self.messages.append(event.message)
+                    return self._numbering.add(event, at=at, time=pumped.time)
+            case event:
+                self._outcome = self._broken_port(f"yielded {type(event).__name__}, which is no event")
+        return []
+
+    def _judge(self, pump: Pump, at: float) -> Outcome | None:
+        """Whether an outcome stands by now, after all that came was taken."""
+        if pump.ended:
+            return self._ending(pump)
+        if self._terminal is not None:
+            # It said how it ended but does not end: what it said counts, and it will be stopped or left behind.
+            return self._said(self._terminal) if at >= self._terminal_due else None
+        return self._interrupt.requested or self._watchdog.broken(at=at)
+
+    def _ending(self, pump: Pump) -> Outcome:
+        if pump.error is not None:
+            lines = "".join(traceback.format_exception(pump.error))
+            _log.error("harness raised:\n%s", self._around.redactor.text(lines), extra=self._log_extra)
+            return Failed(code=ErrorCode.HARNESS_CRASHED, detail=f"the harness raised {type(pump.error).__name__}")
+        if self._terminal is None:
+            return Failed(code=ErrorCode.HARNESS_CRASHED, detail="the harness ended without saying how")
+        return self._said(self._terminal)
+
+    def _said(self, terminal: Finished | Failed) -> Finished | Failed:
+        if isinstance(terminal, Finished) and not any(map(_says_something, self.messages)):
+            detail = "the agent finished without text, tool call or file"
+            return Failed(code=ErrorCode.NO_OUTPUT, detail=detail, cost=terminal.cost)
+        return terminal
+
+    def _broken_port(self, what: str) -> Failed:
+        _log.error("harness %s", what, extra=self._log_extra)
+        return Failed(code=ErrorCode.INTERNAL, detail=f"the harness {what}")
+
+    @property
+    def _log_extra(self) -> dict[str, str]:
+        return {"run_id": self.request.run_id, "attempt_id": self.request.attempt_id}
+
+    async def _stop(self, pump: Pump) -> None:
+        if pump.task.done():
+            return
+        try:
+            await pump.stop()
+        finally:
+            # Also when this very wait was cancelled: nobody else holds the task.
+            self._around.abandoned.add(pump.task)
+
+
+def _says_something(message: Message) -> bool:
+    if message.role != "assistant":
+        return False
+    return any(
+        part.content.strip() if isinstance(part, TextPart) else not isinstance(part, ReasoningPart)
+        for part in message.parts
+    )
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()
