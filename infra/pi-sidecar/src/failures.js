@@ -24,7 +24,7 @@ export class Failure extends Error {
 }
 
 const CONTEXT = /too long|too many tokens|context[ _]?(length|window)|maximum context|exceeds the (available )?context|request_too_large/i;
-const QUOTA = /insufficient_quota|billing|out of budget|quota exceeded|usage limit reached/i;
+const QUOTA = /insufficient[_ ]quota|billing|out of budget|quota exceeded|usage limit reached/i;
 const NETWORK = /ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|EHOSTUNREACH|ENETUNREACH|UND_ERR|CERT/;
 
 /** @param {string | null | undefined} value seconds or an HTTP date @param {number} now @returns {number | undefined} */

@@ -1,0 +1,179 @@
+"""The `pi` harness: the Pi coding agent in a long-lived Node sidecar, many runs at once.
+
+PiHarness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agentstream.consumers.harness.launcher import Command, Launcher, LocalLauncher
+from agentstream.consumers.harness.pi_attempt import Attempt
+from agentstream.consumers.harness.pi_protocol import MAX_LINE_BYTES
+from agentstream.consumers.harness.pi_request import run_line
+from agentstream.consumers.harness.pi_tools import PythonTool
+from agentstream.consumers.harness.pi_workspace import Workspace
+from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.harness.sidecar import Patience, Sidecar
+from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
+from agentstream.consumers.harness.sweep import MARK
+from agentstream.consumers.redaction import Redactor
+from agentstream.schemas.errors import ErrorCode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PiSettings:
+    """What the harness is made of. Plain values; who finds them is the composition root."""
+
+    node: Path
+    """Node's program, 22.19 or newer."""
+    sidecar: Path
+    """The sidecar's `main.js`, with its packages beside it."""
+    temporary: Path
+    """Where throwaway directories go."""
+    path: str = "/usr/local/bin:/usr/bin:/bin"
+    """PATH of the sidecar and of the shell tool."""
+    lang: str = "C.UTF-8"
+    """LANG of both."""
+    node_arguments: tuple[str, ...] = ()
+    """Arguments of Node's, such as a heap limit."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More for the sidecar alone, such as a proxy or certificates; never for the shell tool."""
+    shell_prefix: tuple[str, ...] = ()
+    """Put before each shell's argv, `{workdir}` replaced: a sandbox, see `launcher.bubblewrap_prefix`."""
+    patience: Patience = field(default_factory=Patience)
+    """How long the sidecar may take for what."""
+    window: int | None = None
+    """Unacknowledged lines after which a run is paused; None: the sidecar's own, 256."""
+
+
+class PiHarness:
+    """Runs Pi. `async with` starts the sidecar (SidecarUnavailable if it cannot) and ends it with all its processes.
+
+    A run's processes, throwaway directory and lines are its own; no run waits for another's. `tools` are answered
+    here, in Python, for runs that are allowed them.
+    """
+
+    kind = "pi"
+
+    def __init__(
+        self,
+        settings: PiSettings,
+        *,
+        tools: tuple[PythonTool, ...] = (),
+        launcher: Launcher | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tools = {tool.name: tool for tool in tools}
+        self._launcher = launcher or LocalLauncher()
+        self._redactor = redactor or Redactor()
+        self._stack = AsyncExitStack()
+        self._workspace = Workspace(settings.temporary)
+        self._sidecar: Sidecar | None = None
+        self._closings: set[asyncio.Task[None]] = set()
+        self._versions: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._workspace)
+            command = self._command()
+            sidecar = Sidecar(self._launcher, command, patience=self._settings.patience, redact=self._redactor.text)
+            await stack.enter_async_context(sidecar)
+            stack.push_async_callback(self._finish_closings)
+            self._sidecar = sidecar
+            ready = (await sidecar.link()).ready
+            self._versions = {"pi": ready.pi, "node": ready.node, "protocol": str(ready.protocol)}
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of Pi, Node and the pipe's protocol."""
+        return self._versions
+
+    @property
+    def sidecar_pid(self) -> int | None:
+        """The sidecar's process id, or None while there is none."""
+        link = self._sidecar.current if self._sidecar else None
+        return link.pid if link else None
+
+    async def health(self) -> str | None:
+        """None if a run could start now, else what is wrong."""
+        if self._sidecar is None:
+            return "the Pi harness is not open"
+        if self._sidecar.current is None:
+            return self._redactor.text(self._sidecar.problem or "the Pi sidecar is being started")
+        return None
+
+    async def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
+        """Run Pi once. The contract is the port's."""
+        if self._sidecar is None:
+            raise RuntimeError("open the harness before it runs anything")
+        if request.model is None:
+            yield Failed(code=ErrorCode.MODEL_UNAVAILABLE, detail="no model was chosen")
+            return
+        try:
+            link = await self._sidecar.link()
+        except SidecarUnavailable:
+            # Why stands in our log and in `health`: it names programs and paths of this machine.
+            yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar is not available")
+            return
+        attempt = Attempt(request, link, self._workspace.open_place(request.attempt_id), self._tools)
+        line = run_line(
+            request,
+            attempt.place,
+            tools=tuple(self._tools.values()),
+            window=self._settings.window,
+            shell_prefix=self._settings.shell_prefix,
+        )
+        try:
+            async with aclosing(attempt.events(line)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await self._close(attempt)
+        yield self._redacted(attempt.terminal, request)
+
+    async def _close(self, attempt: "Attempt") -> None:
+        """Ends the attempt in a task of its own: whoever cancels the run twice must not stop its cleaning up."""
+        closing = asyncio.create_task(attempt.close(self._workspace), name=f"close-{attempt.place.mark}")
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
+        await asyncio.shield(closing)
+
+    async def _finish_closings(self) -> None:
+        await asyncio.gather(*self._closings, return_exceptions=True)
+
+    def _redacted(self, terminal: Terminal, request: HarnessRequest) -> Terminal:
+        if isinstance(terminal, Finished):
+            return terminal
+        credentials = request.credentials
+        own = Redactor([credentials.api_key, *credentials.headers.values()]) if credentials else Redactor()
+        detail = own.text(self._redactor.text(terminal.detail)).replace(str(self._workspace.root), "")
+        return replace(terminal, detail=detail)
+
+    def _command(self) -> Command:
+        settings = self._settings
+        own = {
+            "PATH": settings.path,
+            "LANG": settings.lang,
+            "HOME": str(self._workspace.home),
+            "TMPDIR": str(self._workspace.temporary),
+            MARK: self._workspace.owner.mark,
+        }
+        return Command(
+            argv=(str(settings.node), *settings.node_arguments, str(settings.sidecar)),
+            environment={**settings.environment, **own},
+            directory=self._workspace.home,
+            max_line_bytes=MAX_LINE_BYTES,
+        )

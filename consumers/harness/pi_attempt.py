@@ -1,0 +1,107 @@
+"""One attempt of Pi's: from its line to its end, and what is to be cleaned up behind it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Mapping
+
+from agentstream.consumers.harness.pi_protocol import CancelLine, DoneLine, EventLine, RunLine, ToolCallLine
+from agentstream.consumers.harness.pi_tools import PythonTool, ToolCalls
+from agentstream.consumers.harness.pi_workspace import Place, Workspace
+from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.harness.sidecar_channel import Lost
+from agentstream.consumers.harness.sidecar_link import LineTooLong, SidecarLink
+from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.events import ToolStarted
+
+logger = logging.getLogger(__name__)
+CANCEL_S = 1.5
+"""For the sidecar to end a cancelled run; it does so by force after 1 s. The promise to the caller is 2."""
+
+
+class Attempt:
+    """One run of one request: from its line to its end, and what is to be cleaned up behind it."""
+
+    def __init__(
+        self, request: HarnessRequest, link: SidecarLink, place: Place, tools: Mapping[str, PythonTool]
+    ) -> None:
+        self.place = place
+        self.terminal: Terminal = Failed(code=ErrorCode.INTERNAL, detail="the run did not end")
+        self._run = request.attempt_id
+        self._may_use_tools = bool(request.tools)
+        self._link = link
+        self._calls = ToolCalls(link, self._run, tools)
+        self._channel = link.attach(self._run)
+        self._started_tools = False
+        self._under_way = False
+
+    async def events(self, line: RunLine) -> AsyncGenerator[HarnessEvent, None]:
+        """The run's events; `terminal` says how it ended."""
+        self._under_way = True
+        try:
+            await self._link.send(line)
+        except LineTooLong as error:
+            self._under_way = False
+            self.terminal = Failed(code=ErrorCode.PAYLOAD_TOO_LARGE, detail=str(error))
+            return
+        while True:
+            match await self._channel.take():
+                case EventLine(event=event):
+                    self._started_tools = self._started_tools or isinstance(event, ToolStarted)
+                    yield event
+                case ToolCallLine() as call:
+                    self._calls.start(call)
+                case DoneLine() as done:
+                    self.terminal = await self._believed(done)
+                    self._under_way = False
+                    return
+                case Lost() as lost:
+                    self.terminal = _crash(lost)
+                    return
+
+    async def _believed(self, done: DoneLine) -> Terminal:
+        """A process that says ok and exits with 3 has failed: `done` counts once a ping after it was answered."""
+        await self._link.ping()
+        if self._link.is_alive:
+            return _terminal(done)
+        lost = await self._channel.take()
+        return _crash(lost) if isinstance(lost, Lost) and lost.return_code != 0 else _terminal(done)
+
+    async def close(self, workspace: Workspace) -> None:
+        """Ends what still runs, kills what it left, removes its directory."""
+        await self._calls.close()
+        lost = self._under_way and not self._link.is_alive
+        if self._under_way and not lost:
+            await self._cancel()
+        self._link.detach(self._run)
+        # A sidecar that died may have started a tool and not lived to say so; a cancelled one likewise.
+        await workspace.close_place(self.place, sweep=self._may_use_tools and (self._started_tools or self._under_way))
+
+    async def _cancel(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                await self._link.send(CancelLine(run=self._run))
+                while not isinstance(await self._channel.take(), DoneLine | Lost):
+                    pass
+                return
+        logger.warning("the sidecar did not end run %s in time", self._run)
+
+
+def _terminal(done: DoneLine) -> Terminal:
+    if done.status == "completed":
+        return Finished(finish_reason=done.finish_reason or "stop", cost=done.cost)
+    if done.error is None:
+        # Nobody here asked for it: someone ends the sidecar, and it takes its runs along.
+        return Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar shuts down")
+    known = {code.value for code in ErrorCode}
+    return Failed(
+        code=ErrorCode(done.error.code) if done.error.code in known else ErrorCode.INTERNAL,
+        detail=done.error.detail,
+        retriable=done.error.retriable,
+        retry_after_ms=done.error.retry_after_ms,
+    )
+
+
+def _crash(lost: Lost) -> Failed:
+    how = f"was killed by signal {-lost.return_code}" if lost.return_code < 0 else f"ended with {lost.return_code}"
+    return Failed(code=ErrorCode.HARNESS_CRASHED, detail=f"the Pi sidecar {how}", lost_with_others=not lost.alone)

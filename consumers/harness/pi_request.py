@@ -1,0 +1,52 @@
+"""A request of the port as the line that starts it in the sidecar."""
+
+from agentstream.consumers.harness.pi_protocol import Endpoint, ModelChoice, PythonToolLine, RunLine
+from agentstream.consumers.harness.pi_tools import PythonTool
+from agentstream.consumers.harness.pi_workspace import Place
+from agentstream.consumers.harness.port import Credentials, HarnessRequest
+
+
+def run_line(
+    request: HarnessRequest,
+    place: Place,
+    *,
+    tools: tuple[PythonTool, ...],
+    window: int | None,
+    shell_prefix: tuple[str, ...],
+) -> RunLine:
+    """The line. A tool of `tools` that the request allows is answered here, any other must be Pi's."""
+    provider, _, model = (request.model or "/").partition("/")
+    own = {tool.name: tool for tool in tools if tool.name in request.tools}
+    return RunLine(
+        run=request.attempt_id,
+        mark=place.mark,
+        workdir=str(place.directory),
+        model=ModelChoice(provider=provider, id=model),
+        endpoint=_endpoint(request.credentials),
+        messages=request.messages,
+        agents_md=request.agents_md,
+        tools=tuple(name for name in request.tools if name not in own),
+        python_tools=tuple(
+            PythonToolLine(name=tool.name, description=tool.description, parameters=dict(tool.parameters))
+            for tool in own.values()
+        ),
+        thinking=request.thinking,
+        max_turns=request.limits.max_turns,
+        traceparent=request.trace.traceparent,
+        tracestate=request.trace.tracestate,
+        window=window,
+        shell_prefix=tuple(word.replace("{workdir}", str(place.directory)) for word in shell_prefix),
+    )
+
+
+def _endpoint(credentials: Credentials | None) -> Endpoint:
+    if credentials is None:
+        return Endpoint()
+    return Endpoint(
+        api_key=credentials.api_key or None,
+        base_url=credentials.base_url,
+        api=credentials.api,
+        headers=dict(credentials.headers),
+        input_price=credentials.input_price,
+        output_price=credentials.output_price,
+    )
