@@ -72,6 +72,6 @@ class TraceContext:
 
 
 def _text(raw: bytes | None, limit: int) -> str | None:
-    if not raw or len(raw) > limit or not raw.isascii():
-        return None
-    return raw.decode("ascii")
+    # Printable ASCII only: it is sent on in HTTP headers, where a line's end would begin another one.
+    text = raw.decode("ascii", "replace") if raw and len(raw) <= limit else ""
+    return text if text.isascii() and text.isprintable() and text else None
