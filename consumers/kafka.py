@@ -9,6 +9,9 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.records import Position, Record
 
+Consumer = AIOKafkaConsumer
+"""The name under which the rest of the code speaks of it."""
+
 FETCH_BYTES_PER_PARTITION = 256 * 1024
 """`pause()` throws prefetched data away, so little is fetched ahead. A larger record still comes, alone."""
 

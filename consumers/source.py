@@ -9,10 +9,10 @@ import logging
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from agentstream.consumers.kafka import to_record
+from agentstream.consumers.kafka import Consumer, to_record
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Assignments(Protocol):
 class Source:
     """The one group consumer of a worker. Opened by `start`, closed by `stop`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, assignments: Assignments) -> None:
+    def __init__(self, consumer: Consumer, topic: str, assignments: Assignments) -> None:
         self._consumer = consumer
         self._topic = topic
         self._listener = _Listener(self, assignments)

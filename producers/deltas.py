@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from agentstream.producers.kafka import stop_for_good
+from agentstream.producers.kafka import Producer, stop_for_good
 from agentstream.schemas.records import OutgoingRecord
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class DeltaPublisher:
     whatever was not acknowledged again, in order: readers drop an `(attempt_id, seq)` they have seen.
     """
 
-    def __init__(self, new_producer: Callable[[], AIOKafkaProducer]) -> None:
+    def __init__(self, new_producer: Callable[[], Producer]) -> None:
         self._new_producer = new_producer
         self._attempts: dict[str, _Attempt] = {}
         self._queued: deque[_Pending] = deque()
@@ -154,7 +153,7 @@ class DeltaPublisher:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _send_until_broken(self, producer: AIOKafkaProducer) -> None:
+    async def _send_until_broken(self, producer: Producer) -> None:
         while not self._broken.is_set():
             if not self._queued:
                 self._work.clear()
@@ -164,7 +163,7 @@ class DeltaPublisher:
             self._unacked.append(pending)
             await self._send(producer, pending)
 
-    async def _send(self, producer: AIOKafkaProducer, pending: _Pending) -> None:
+    async def _send(self, producer: Producer, pending: _Pending) -> None:
         record = pending.record
         try:
             future: asyncio.Future[Any] = await producer.send(

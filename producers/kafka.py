@@ -9,6 +9,9 @@ from aiokafka.errors import KafkaConnectionError
 
 from agentstream.producers.connection import KafkaConnection
 
+Producer = AIOKafkaProducer
+"""The name under which the rest of the code speaks of it."""
+
 TRANSACTION_TIMEOUT_MS = 60_000
 """A transaction lives milliseconds; the minute is for a broker that restarts in the middle (6–13 s measured)."""
 STOP_SECONDS = 5.0

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from aiokafka import AIOKafkaProducer
 from uuid_utils.compat import uuid7
 
-from agentstream.producers.kafka import stop_for_good
+from agentstream.producers.kafka import Producer, stop_for_good
 from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, cloud_event
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import CancelRun, InvokeRequest
@@ -35,7 +34,7 @@ class Submitted:
 class RequestProducer:
     """Puts requests on topics. Opened and closed by `async with`; for concurrent use."""
 
-    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], topics: Topics) -> None:
+    def __init__(self, new_producer: Callable[[], Producer], topics: Topics) -> None:
         self._producer = new_producer()
         self._topics = topics
 
