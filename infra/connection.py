@@ -1,0 +1,149 @@
+"""Settings as the plain values that everything below `infra` takes: connection, credentials, limits, secrets."""
+
+import os
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from aiokafka.abc import AbstractTokenProvider
+from pydantic import SecretStr
+
+from agentstream.consumers.harness.port import Credentials, RunLimits
+from agentstream.consumers.redaction import Redactor
+from agentstream.infra.settings import CredentialSettings, KafkaSettings, Settings
+from agentstream.infra.settings_file import SettingsError
+from agentstream.producers.connection import KafkaConnection
+
+_TOKEN_TIMEOUT_S = 10.0
+_RENEW_BEFORE_S = 30.0
+
+
+def kafka_connection(settings: KafkaSettings, *, bootstrap_servers: str | None = None) -> KafkaConnection:
+    """How to reach the cluster; `bootstrap_servers` over the settings'. Raises SettingsError for unusable TLS files."""
+    servers = bootstrap_servers or settings.bootstrap_servers
+    if not servers:
+        raise SettingsError(
+            "KAFKA_BOOTSTRAP_SERVERS: is not set; name your brokers (host:port), or start some with `agentstream dev`"
+        )
+    return KafkaConnection(
+        bootstrap_servers=servers,
+        client_id=settings.client_id,
+        security_protocol=settings.security_protocol,
+        ssl_context=_ssl_context(settings) if settings.security_protocol.endswith("SSL") else None,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=_secret(settings.sasl_password),
+        sasl_oauth_token_provider=_token_provider(settings),
+    )
+
+
+def named_credentials(settings: Settings) -> dict[str, Credentials]:
+    """The credentials by name. Raises SettingsError where a variable that should hold a key is not set."""
+    return {name: _credentials(name, given) for name, given in settings.credentials.items()}
+
+
+def run_limits(settings: Settings) -> RunLimits:
+    """The worker's bounds."""
+    return RunLimits(**settings.limits.model_dump())
+
+
+def redactor(settings: Settings) -> Redactor:
+    """Knows every secret of the settings."""
+    return Redactor(_secrets(settings))
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    kafka = settings.kafka
+    for secret in (kafka.sasl_password, kafka.sasl_oauth_client_secret, kafka.ssl_password):
+        if secret is not None:
+            yield secret.get_secret_value()
+    for given in settings.credentials.values():
+        if key := _key(given):
+            yield key
+        for header in given.headers.values():
+            yield header.get_secret_value()
+
+
+def _credentials(name: str, given: CredentialSettings) -> Credentials:
+    key = _key(given)
+    if key is None and given.api_key_env is not None:
+        raise SettingsError(f"{given.api_key_env}: is not set, and credentials.{name} take their key from it")
+    if key is None and given.base_url is None:
+        raise SettingsError(f"credentials.{name}: need `api_key`, `api_key_env` or the `base_url` of an open endpoint")
+    return Credentials(
+        name=name,
+        provider=given.provider,
+        api_key=key or "",
+        base_url=given.base_url,
+        api=given.api,
+        headers={header: value.get_secret_value() for header, value in given.headers.items()},
+        input_price=given.input_price,
+        output_price=given.output_price,
+    )
+
+
+def _key(given: CredentialSettings) -> str | None:
+    return _secret(given.api_key) or (os.environ.get(given.api_key_env) if given.api_key_env else None) or None
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_certfile is not None:
+            # An empty password rather than none: OpenSSL would ask for it on the terminal, and the worker hang.
+            password = _secret(settings.ssl_password) or ""
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise SettingsError(
+            f"KAFKA_SSL_CAFILE, KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE: cannot be used ({error}): "
+            "they must be PEM files, with KAFKA_SSL_PASSWORD if the key is encrypted"
+        ) from None
+    return context
+
+
+def _token_provider(settings: KafkaSettings) -> AbstractTokenProvider | None:
+    if not settings.security_protocol.startswith("SASL") or settings.sasl_mechanism != "OAUTHBEARER":
+        return None
+    if settings.sasl_oauth_token_file is not None:
+        return _FileToken(settings.sasl_oauth_token_file)
+    return _EndpointToken(settings)
+
+
+class _FileToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
+    """A token that somebody else renews, such as Kubernetes' projected ones: read anew for each connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def token(self) -> str:
+        return self._path.read_text(encoding="utf-8").strip()
+
+
+class _EndpointToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
+    """A token by OAuth client credentials, kept until shortly before it expires."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._token = ""
+        self._until = 0.0
+
+    async def token(self) -> str:
+        if time.monotonic() >= self._until:
+            form = {"grant_type": "client_credentials"}
+            if self._settings.sasl_oauth_scope:
+                form["scope"] = self._settings.sasl_oauth_scope
+            auth = (self._settings.sasl_oauth_client_id or "", _secret(self._settings.sasl_oauth_client_secret) or "")
+            async with httpx.AsyncClient(timeout=_TOKEN_TIMEOUT_S) as client:
+                answer = await client.post(self._settings.sasl_oauth_token_url or "", data=form, auth=auth)
+            answer.raise_for_status()
+            body = answer.json()
+            self._token = str(body["access_token"])
+            self._until = time.monotonic() + float(body.get("expires_in", 0)) - _RENEW_BEFORE_S
+        return self._token

@@ -1,0 +1,103 @@
+"""Structured logs: for people on a terminal, one JSON object a line otherwise. Every line goes through the redactor.
+
+Log with the standard library (`logging.getLogger(__name__)`) and give ids by `extra={"run_id": …}`, or bind them for a
+task with `structlog.contextvars`; both become fields of the line.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Literal, TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from agentstream.consumers.redaction import Redactor
+
+LogFormat = Literal["auto", "console", "json"]
+_NOISY: Mapping[str, int] = {
+    # Joining, fetching and metadata of every client at INFO: hundreds of lines a rebalance.
+    "aiokafka": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "docker": logging.WARNING,
+    "testcontainers": logging.WARNING,
+    "urllib3": logging.WARNING,
+}
+
+
+def configure_logs(
+    level: str, *, log_format: LogFormat = "auto", redactor: Redactor | None = None, stream: TextIO | None = None
+) -> None:
+    """Send every log of this process to `stream` (stderr), from `level` up. Call it once, before work starts."""
+    output = stream or sys.stderr
+    for_people = log_format == "console" or (log_format == "auto" and output.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if for_people:
+        last += [_Redacting(redactor), _console(output)]
+    else:
+        last += [
+            # Without locals: they hold requests, and settings.
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+            _Redacting(redactor),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(_RedactingFormatter(formatter, redactor))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, quietest in _NOISY.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(quietest, root.level))
+    logging.captureWarnings(capture=True)
+
+
+def _console(output: TextIO) -> structlog.dev.ConsoleRenderer:
+    # Rich's tracebacks show locals, and break a secret over two lines where no redactor finds it.
+    return structlog.dev.ConsoleRenderer(
+        colors=output.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+class _Redacting:
+    """Replaces secrets in the texts of a line's fields, at any depth."""
+
+    def __init__(self, redactor: Redactor | None) -> None:
+        self._redactor = redactor
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return event if self._redactor is None else {name: self._clean(value) for name, value in event.items()}
+
+    def _clean(self, value: object) -> object:
+        if self._redactor is None:
+            return value
+        if isinstance(value, str):
+            return self._redactor.text(value)
+        if isinstance(value, MutableMapping):
+            return {key: self._clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._clean(item) for item in value]
+        return value
+
+
+class _RedactingFormatter(logging.Formatter):
+    """The last sieve: a traceback for people is rendered late, and an object's own text later still."""
+
+    def __init__(self, inner: logging.Formatter, redactor: Redactor | None) -> None:
+        super().__init__()
+        self._inner = inner
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self._inner.format(record)
+        return line if self._redactor is None else self._redactor.text(line)

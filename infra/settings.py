@@ -1,0 +1,202 @@
+"""What is configured: environment over file over constants, read once and frozen. Never passed below `infra`.
+
+    KAFKA_*             how to reach the cluster        [kafka] in the file
+    AGENTSTREAM_*       everything else                 the file's top level
+    AGENTSTREAM_LIMITS_*  bounds of a run               [limits]
+    OPENAI_API_KEY, ANTHROPIC_API_KEY                   [credentials.NAME]
+
+The file is `agentstream.toml` in the current directory, or the one that `--config` or AGENTSTREAM_CONFIG names.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, StringConstraints, model_validator
+from pydantic.types import DirectoryPath
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agentstream.schemas import defaults
+from agentstream.schemas.requests import ModelName, Name, ToolName
+from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES
+
+FILE_NAME = "agentstream.toml"
+OFFLINE = "offline"
+"""Name of the offline model's credentials, its provider and its model."""
+
+
+def _listed(value: object) -> object:
+    """A list from the file as it is, a text from the environment split at commas."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$")]
+Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
+Tools = Annotated[tuple[ToolName, ...], NoDecode, BeforeValidator(_listed)]
+GroupId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Price = Annotated[str, StringConstraints(pattern=r"^\d{1,6}(\.\d{1,9})?$")]
+
+
+class _Settings(BaseSettings):
+    """Environment over what the file says; a name in the file that does not exist is an error, not a surprise."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first; what the file said comes as arguments."""
+        return env_settings, init_settings
+
+
+class KafkaSettings(_Settings):
+    """How to reach the cluster."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_")
+
+    bootstrap_servers: str | None = Field(default=None, description="`host:port`, several separated by commas.")
+    client_id: str = Field(default="agentstream", description="Shown in the brokers' logs and quotas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to speak with the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        default="PLAIN", description="How to log in, for SASL_*."
+    )
+    sasl_username: str | None = Field(default=None, description="For PLAIN and SCRAM.")
+    sasl_password: SecretStr | None = Field(default=None, description="For PLAIN and SCRAM; a secret.")
+    sasl_oauth_token_file: FilePath | None = Field(
+        default=None, description="For OAUTHBEARER: a file with the token, read anew for each connection."
+    )
+    sasl_oauth_token_url: str | None = Field(
+        default=None, description="For OAUTHBEARER: the token endpoint (OAuth client credentials)."
+    )
+    sasl_oauth_client_id: str | None = Field(default=None, description="Sent to the token endpoint.")
+    sasl_oauth_client_secret: SecretStr | None = Field(
+        default=None, description="Sent to the token endpoint; a secret."
+    )
+    sasl_oauth_scope: str | None = Field(default=None, description="Sent to the token endpoint.")
+    ssl_cafile: FilePath | None = Field(default=None, description="Authorities to trust (PEM); absent: the system's.")
+    ssl_certfile: FilePath | None = Field(default=None, description="Our certificate (PEM), for mutual TLS.")
+    ssl_keyfile: FilePath | None = Field(
+        default=None, description="Its private key (PEM), unless it is in the same file."
+    )
+    ssl_password: SecretStr | None = Field(default=None, description="The private key's password; a secret.")
+    ssl_check_hostname: bool = Field(default=True, description="Whether a broker's certificate must name its host.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "KafkaSettings":
+        if not self.security_protocol.startswith("SASL"):
+            if self.sasl_username or self.sasl_password:
+                raise ValueError("KAFKA_SASL_USERNAME needs KAFKA_SECURITY_PROTOCOL to be SASL_SSL or SASL_PLAINTEXT")
+        elif self.sasl_mechanism != "OAUTHBEARER":
+            if not self.sasl_username or self.sasl_password is None:
+                raise ValueError(f"{self.sasl_mechanism} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        elif self.sasl_oauth_token_file is None and not (
+            self.sasl_oauth_token_url and self.sasl_oauth_client_id and self.sasl_oauth_client_secret
+        ):
+            raise ValueError(
+                "OAUTHBEARER needs KAFKA_SASL_OAUTH_TOKEN_FILE, or KAFKA_SASL_OAUTH_TOKEN_URL with "
+                "KAFKA_SASL_OAUTH_CLIENT_ID and KAFKA_SASL_OAUTH_CLIENT_SECRET"
+            )
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("KAFKA_SSL_KEYFILE needs KAFKA_SSL_CERTFILE")
+        return self
+
+
+class LimitSettings(_Settings):
+    """The worker's bounds of a run: files and requests can only lower them."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_LIMITS_")
+
+    total_ms: int = Field(default=defaults.LIMITS["total_ms"], ge=1, description="From start to result, milliseconds.")
+    first_event_ms: int = Field(
+        default=defaults.LIMITS["first_event_ms"], ge=1, description="Until the agent's first event, milliseconds."
+    )
+    idle_ms: int = Field(
+        default=defaults.LIMITS["idle_ms"], ge=1, description="Between two events outside a tool, milliseconds."
+    )
+    tool_ms: int = Field(default=defaults.LIMITS["tool_ms"], ge=1, description="For one tool call, milliseconds.")
+    max_turns: int = Field(default=defaults.LIMITS["max_turns"], ge=1, description="Model calls in one attempt.")
+    max_output_bytes: int = Field(
+        default=defaults.LIMITS["max_output_bytes"], ge=1, description="Bytes of text, reasoning and tool content."
+    )
+    max_attempts: int = Field(
+        default=defaults.LIMITS["max_attempts"], ge=1, le=20, description="Attempts within one claim."
+    )
+
+
+class CredentialSettings(_Settings):
+    """How to reach one provider. Only the file holds these, except for OPENAI_API_KEY and ANTHROPIC_API_KEY."""
+
+    # Without this every field would be looked up in the environment under its bare name, PROVIDER and HEADERS included.
+    model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_NO_SUCH_CREDENTIALS_")
+
+    provider: Annotated[str, StringConstraints(pattern=r"^[^/\s]{1,64}$")] = Field(
+        description="The provider it is for: the first part of `provider/id`."
+    )
+    api_key: SecretStr | None = Field(default=None, description="The key; a secret.")
+    api_key_env: str | None = Field(default=None, description="The environment variable that holds the key.")
+    base_url: str | None = Field(default=None, description="An endpoint; absent: the provider's own.")
+    api: str | None = Field(default=None, description="The endpoint's dialect, such as `openai-completions`.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Additional headers; secrets.")
+    input_price: Price | None = Field(default=None, description="USD per million input tokens, as text.")
+    output_price: Price | None = Field(default=None, description="USD per million output tokens, as text.")
+
+
+class Settings(_Settings):
+    """Everything that is configured."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_")
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="How to reach the cluster.")
+    topic_prefix: TopicPrefix = Field(default=DEFAULT_PREFIX, description="What all topic names begin with.")
+    group_id: GroupId = Field(default="agentstream", description="The workers' consumer group.")
+    harnesses: Names = Field(
+        default=(defaults.HARNESS,),
+        min_length=1,
+        description="Harnesses that requests may ask for; the first is the default.",
+    )
+    model: ModelName | None = Field(
+        default=None, description="`provider/id` where neither request nor agent.json name a model."
+    )
+    tools: Tools = Field(default=(), description="Tools that requests may ask for; none unless listed.")
+    agent_dir: DirectoryPath | None = Field(
+        default=None, description="Directory with AGENTS.md and agent.json; absent: no such files are read."
+    )
+    max_in_flight: int = Field(default=64, ge=1, le=10_000, description="Runs under way at once in one worker.")
+    max_request_bytes: int = Field(
+        default=MAX_REQUEST_BYTES, ge=1_024, le=64 * MAX_REQUEST_BYTES, description="Largest request."
+    )
+    session_timeout_ms: int = Field(
+        default=15_000, ge=1_000, le=1_800_000, description="A silent worker's partitions go to others after this long."
+    )
+    heartbeat_interval_ms: int = Field(
+        default=3_000, ge=100, le=600_000, description="How often a worker tells the group that it lives."
+    )
+    grace_seconds: float = Field(
+        default=20.0, ge=0, le=3_600, description="How long started runs may go on after SIGTERM."
+    )
+    sandbox: Literal["none", "bubblewrap"] = Field(
+        default="none", description="Where the shell tool runs: bubblewrap keeps it in its directory (Linux)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: for people on a terminal, JSON lines otherwise."
+    )
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="The worker's bounds of a run.")
+    credentials: dict[Name, CredentialSettings] = Field(
+        default_factory=dict, description="Credentials by the name under which requests ask for them."
+    )
+
+    @model_validator(mode="after")
+    def _heartbeats_fit(self) -> "Settings":
+        if self.heartbeat_interval_ms * 3 > self.session_timeout_ms:
+            raise ValueError(
+                "AGENTSTREAM_HEARTBEAT_INTERVAL_MS must be at most a third of AGENTSTREAM_SESSION_TIMEOUT_MS, "
+                "or one lost heartbeat costs the partitions"
+            )
+        return self
