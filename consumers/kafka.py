@@ -38,7 +38,7 @@ def group_consumer(
 
 
 def own_sticky_assignor() -> type[StickyPartitionAssignor]:
-    """A sticky assignor for one consumer: aiokafka keeps its state on the class, shared by all consumers of a process."""
+    """A sticky assignor for one consumer: aiokafka keeps its state on the class, shared by a whole process."""
 
     class OwnStickyAssignor(StickyPartitionAssignor):  # type: ignore[misc]
         """State of one consumer."""

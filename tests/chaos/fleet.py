@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import JsonValue
 
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
@@ -67,7 +68,7 @@ class Fleet:
 
     async def submit(self, count: int, *, sessions: int, delay_ms: int = 10, words: int = 8) -> list[Submitted]:
         """Put requests on the topic, in order within each session, and wait until the brokers hold them."""
-        options = {"text": " ".join(f"word{number}" for number in range(words)), "delay_ms": delay_ms}
+        options: dict[str, JsonValue] = {"text": " ".join(f"word{number}" for number in range(words)), "delay_ms": delay_ms}
         parameters = AgentParameters(harness=HarnessChoice(kind="scripted", options=options))
         submitted = []
         async with RequestProducer(
