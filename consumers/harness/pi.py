@@ -102,6 +102,16 @@ class PiHarness:
         return self._versions
 
     @property
+    def mark(self) -> str:
+        """What the marks of all its processes begin with."""
+        return self._workspace.owner.mark
+
+    @property
+    def root(self) -> Path:
+        """The directory that holds its runs' throwaway directories."""
+        return self._workspace.root
+
+    @property
     def sidecar_pid(self) -> int | None:
         """The sidecar's process id, or None while there is none."""
         link = self._sidecar.current if self._sidecar else None

@@ -24,8 +24,8 @@ import psutil
 
 MARK = "AGENTSTREAM_RUN"
 ROOT_PREFIX = "agentstream-run-"
-_MAX_ROUNDS = 50
-_GONE_S = 1.0
+_MOST_S = 5.0
+_AGAIN_S = 0.003
 _SAME_START_S = 2.0
 
 
@@ -86,19 +86,19 @@ class Target:
 
 
 def sweep(targets: Iterable[Target]) -> int:
-    """Kill every process that one of the targets means; returns how many. Blocks for some milliseconds.
+    """Kill every process that one of the targets means; returns how many. Blocks for some milliseconds, at most 5 s.
 
-    Looks again until nothing is found: a process may start another while its siblings are being killed.
+    Looks again until nothing is found: a process may start another while its siblings are being killed. (Waiting for
+    the killed ones to vanish would take as long as an init that is slow to reap them: a second was seen.)
     """
-    wanted, killed = tuple(targets), 0
-    for _ in range(_MAX_ROUNDS):
+    wanted, killed, deadline = tuple(targets), set[psutil.Process](), time.monotonic() + _MOST_S
+    while time.monotonic() < deadline:
         found = [p for p, mark, directory in _processes() if any(t.matches(mark, directory) for t in wanted)]
         if not found:
-            return killed
-        for process in found:
-            killed += _kill(process)
-        psutil.wait_procs(found, timeout=_GONE_S)
-    return killed
+            break
+        killed.update(process for process in found if _kill(process))
+        time.sleep(_AGAIN_S)
+    return len(killed)
 
 
 def sweep_orphans(parent: Path) -> int:
