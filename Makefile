@@ -31,7 +31,7 @@ links: bootstrap
 	@$(PYTEST) -q --no-header tests/architecture/test_links.py
 
 node-test: bootstrap
-	@cd infra/pi-sidecar && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
+	@cd infra/pi-sidecar && ls test/*.test.js >/dev/null && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
 
 chaos: bootstrap ## Kill workers and brokers for a long time
 	@$(PYTEST) -m chaos
