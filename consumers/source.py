@@ -46,6 +46,7 @@ class Source:
         self._topic = topic
         self._listener = _Listener(self, assignments)
         self._holding: dict[int, bool] = {}
+        self._generation = -1
 
     async def start(self) -> None:
         """Connect and subscribe. Does not wait for an assignment: a SIGTERM must not either (24 s seen)."""
@@ -63,10 +64,15 @@ class Source:
     async def poll(self) -> list[Record]:
         """What arrived, in order within a partition; empty after half a second without records.
 
-        A broken connection is no reason to stop polling: that would cost the membership.
+        A broken connection is no reason to stop polling: that would cost the membership. Neither is a rebalance, but
+        within one aiokafka waits for the assignment whatever the time-out says: for ever while the coordinator is
+        away, and nobody would look at a SIGTERM. Cut short, no record is lost: they are handed out without a wait.
         """
         try:
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+            async with asyncio.timeout(POLL_MS / 1000 + 0.5):
+                batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+        except TimeoutError:
+            return []
         except KafkaError as error:
             log.warning("polling failed, going on: %r", error)
             await asyncio.sleep(0.2)
@@ -75,9 +81,17 @@ class Source:
 
     @property
     def membership(self) -> tuple[int, str]:
-        """(generation, member id) as the group's coordinator knows them; generation −1 while we have none."""
+        """(generation, member id) of the last assignment that was delivered here; generation −1 while there is none.
+
+        aiokafka knows a new generation before it knows what is assigned in it, and in between the broker answers its
+        heartbeats without error: a zombie that just woke would believe it still owned what it had, and fence the
+        live owner.
+        """
         coordinator: Any = self._consumer._coordinator
-        return (getattr(coordinator, "generation", -1), getattr(coordinator, "member_id", ""))
+        generation: int = getattr(coordinator, "generation", -1)
+        if generation != self._generation:
+            return (-1, "")
+        return (generation, getattr(coordinator, "member_id", ""))
 
     def seek(self, partition: int, offset: int) -> None:
         """Read on from here. Nothing happens if the partition is no longer ours."""
@@ -133,6 +147,7 @@ class Source:
         # The assignor never learns its generation by itself. After a conflict the first member listed would win,
         # even a zombie that just woke.
         coordinator: Any = self._consumer._coordinator
+        self._generation = coordinator.generation
         for assignor in coordinator._assignors:
             assignor.on_generation_assignment(coordinator.generation)
 
