@@ -106,11 +106,17 @@ def _reader(bootstrap_servers: str) -> Any:
 
 
 async def _assign(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    consumer._client.add_topic(topic)
-    await consumer._client.force_metadata_update()
-    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+    partitions = await partitions_of(consumer, topic)
     consumer.assign(partitions)
     return partitions
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic that exists. A broker may not know it yet right after it was created."""
+    consumer._client.add_topic(topic)
+    while not consumer.partitions_for_topic(topic):
+        await consumer._client.force_metadata_update()
+    return [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
 
 
 def violations(log: Log, acknowledged: Iterable[str]) -> list[str]:
@@ -119,8 +125,8 @@ def violations(log: Log, acknowledged: Iterable[str]) -> list[str]:
         *_exactly_one_result(log, set(acknowledged)),
         *_in_session_order(log),
         *_transcripts(log),
-        *_everything_committed(log),
-        *_one_line_each(log),
+        *everything_committed(log),
+        *one_line_each(log),
     ]
 
 
@@ -193,7 +199,8 @@ def _winning_attempt(result: Json, events: list[Json], best: tuple[int, int]) ->
     return found
 
 
-def _everything_committed(log: Log) -> list[str]:
+def everything_committed(log: Log) -> list[str]:
+    """Whether the group stands at the end of the log with nothing open."""
     found = []
     for partition, end in log.ends.items():
         offset, left = log.committed.get(partition, (0, {}))
@@ -204,7 +211,8 @@ def _everything_committed(log: Log) -> list[str]:
     return found
 
 
-def _one_line_each(log: Log) -> list[str]:
+def one_line_each(log: Log) -> list[str]:
+    """Whether any request has two dead letters, or two lines in the index."""
     letters = Counter(line.headers.get("agentstream-request") for line in log.dead_letters)
     lines = Counter(line.headers.get("agentstream-request") for line in log.finished)
     twice = [f"{where} has {n} dead letters" for where, n in letters.items() if n > 1]

@@ -1,15 +1,16 @@
 """Workers as processes of their own, to be killed, stopped and woken; and a load for them."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from pydantic import JsonValue
 
 from agentstream.infra.topics import apply_topics
@@ -19,6 +20,7 @@ from agentstream.producers.requests import RequestProducer, Submitted
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, Topics
+from tests.chaos.audit import partitions_of
 
 SESSION_TIMEOUT_MS = 6_000
 HEARTBEAT_INTERVAL_MS = 1_000
@@ -68,7 +70,10 @@ class Fleet:
 
     async def submit(self, count: int, *, sessions: int, delay_ms: int = 10, words: int = 8) -> list[Submitted]:
         """Put requests on the topic, in order within each session, and wait until the brokers hold them."""
-        options: dict[str, JsonValue] = {"text": " ".join(f"word{number}" for number in range(words)), "delay_ms": delay_ms}
+        options: dict[str, JsonValue] = {
+            "text": " ".join(f"word{number}" for number in range(words)),
+            "delay_ms": delay_ms,
+        }
         parameters = AgentParameters(harness=HarnessChoice(kind="scripted", options=options))
         submitted = []
         async with RequestProducer(
@@ -99,31 +104,32 @@ class Fleet:
         )
         await consumer.start()
         try:
-            partitions = range(len(await _partitions(consumer, self.topics.assistant_messages)))
-            consumer.assign([TopicPartition(self.topics.assistant_messages, number) for number in partitions])
+            consumer.assign(await partitions_of(consumer, self.topics.assistant_messages))
             yield Results(consumer)
         finally:
             await consumer.stop()
 
 
 class Results:
-    """Counts results as they become visible."""
+    """Notes results as they become visible. The test's own time-out is the bound of every wait."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
-        self.seen = 0
+        self._run_ids: list[str] = []
 
     async def until(self, count: int) -> None:
-        """Wait until so many results were seen. The test's own time-out is the bound."""
-        while self.seen < count:
-            batches = await self._consumer.getmany(timeout_ms=500)
-            self.seen += sum(len(records) for records in batches.values())
+        """Wait until so many results were seen."""
+        while len(self._run_ids) < count:
+            await self._poll()
 
+    async def until_run(self, run_id: str) -> None:
+        """Wait until the result of this run was seen."""
+        while run_id not in self._run_ids:
+            await self._poll()
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
-    consumer._client.add_topic(topic)
-    await consumer._client.force_metadata_update()
-    return sorted(consumer.partitions_for_topic(topic) or ())
+    async def _poll(self) -> None:
+        for records in (await self._consumer.getmany(timeout_ms=500)).values():
+            self._run_ids += [json.loads(record.value)["run_id"] for record in records]
 
 
 @asynccontextmanager
