@@ -63,6 +63,18 @@ def log_consumer(
     )
 
 
+def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> AIOKafkaConsumer:
+    """A reader without a group, not started, whose position never jumps by itself: what expired unread is raised."""
+    return AIOKafkaConsumer(
+        **connection.client_options(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed" if read_committed else "read_uncommitted",
+        max_partition_fetch_bytes=1024 * 1024,
+    )
+
+
 def to_record(raw: Any) -> Record:
     """Our value for an aiokafka ConsumerRecord."""
     headers: Sequence[tuple[str, bytes]] = tuple((name, value or b"") for name, value in raw.headers)

@@ -1,0 +1,214 @@
+"""The caller's side: send a request, see its events while it runs, and get its result.
+
+    async with AgentClient("localhost:9092") as client:
+        async with client.stream("hi", session_id="s1") as run:
+            async for event in run:
+                …
+            result = await run.result()
+        result = await client.invoke("hi")
+
+Positions are fixed before a request is sent, so that no answer can be too quick. However many callers wait, one
+consumer reads the deltas and one the results. See `client_errors` for what may be raised.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Self, Unpack
+
+from agentstream.consumers.client_buffer import MAX_BUFFERED_BYTES, Voided
+from agentstream.consumers.client_errors import (
+    BrokerUnavailable,
+    ClientError,
+    RequestRefused,
+    ResultUnreadable,
+    RunFailed,
+    RunTimeout,
+    TopicsMissing,
+)
+from agentstream.consumers.client_follower import Follower, Listener
+from agentstream.consumers.client_requests import Content, RequestOptions, RequestSender, SubmittedRun, request_of
+from agentstream.consumers.client_run import Feed, Outcome, Patience, Run
+from agentstream.consumers.kafka import tail_consumer
+from agentstream.consumers.readers_tail import Tail
+from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.kafka import idempotent_producer
+from agentstream.producers.requests import RequestProducer
+from agentstream.schemas.codec import decode_events, decode_result
+from agentstream.schemas.errors import Problem
+from agentstream.schemas.records import Record
+from agentstream.schemas.requests import InvokeRequest
+from agentstream.schemas.results import InvokeResult
+from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
+from agentstream.schemas.trace import TraceContext
+
+__all__ = [
+    "AgentClient",
+    "BrokerUnavailable",
+    "ClientError",
+    "RequestRefused",
+    "ResultUnreadable",
+    "Run",
+    "RunFailed",
+    "RunTimeout",
+    "SubmittedRun",
+    "TopicsMissing",
+    "Voided",
+]
+
+
+class AgentClient:
+    """Runs agents through Kafka. Opened and closed by `async with`; for any number of callers at once.
+
+    Opening connects the producer and raises BrokerUnavailable; the consumers are opened when somebody first waits. All
+    times are seconds; `timeout` counts from the call to the result, None waits for ever. Nothing is cancelled when a
+    caller stops waiting.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | None = None,
+        *,
+        connection: KafkaConnection | None = None,
+        topic_prefix: str = DEFAULT_PREFIX,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+    ) -> None:
+        """Give `bootstrap_servers` (`host:port,…`), or a `connection` where there is more to say.
+
+        `max_buffered_bytes` bounds what is kept of one run for a caller who iterates slowly.
+        """
+        if (bootstrap_servers is None) == (connection is None):
+            raise TypeError("give either bootstrap_servers or a connection")
+        self._connection = connection or KafkaConnection(bootstrap_servers=bootstrap_servers or "")
+        self._topics = Topics(prefix=topic_prefix)
+        self._max_buffered_bytes = max_buffered_bytes
+        self._max_request_bytes = max_request_bytes
+        self._sender = RequestSender(self._new_producer, max_request_bytes=max_request_bytes)
+        self._results = self._follower(self._topics.assistant_messages, _run_of_result, read_committed=True)
+        self._deltas = self._follower(self._topics.stream_deltas, _run_of_events, read_committed=False)
+
+    async def __aenter__(self) -> Self:
+        await self._sender.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._sender.close)
+            stack.push_async_callback(self._deltas.close)
+            stack.push_async_callback(self._results.close)
+
+    async def submit(self, content: Content, **options: Unpack[RequestOptions]) -> SubmittedRun:
+        """Send a request and return once the brokers hold it. `wait` and `follow` take what is returned, at any time.
+
+        Raises RequestRefused, TopicsMissing or BrokerUnavailable, as everything that sends does.
+        """
+        request = request_of(content, options)
+        results = await self._results.positions()
+        deltas = await self._deltas.positions()
+        return await self._send(request, options.get("trace"), results, deltas)
+
+    async def invoke(
+        self, content: Content, *, timeout: float | None = None, check: bool = False, **options: Unpack[RequestOptions]
+    ) -> InvokeResult:
+        """Send a request and wait for its result. With `check` a run that did not complete raises RunFailed."""
+        patience = Patience.of(timeout)
+        request = request_of(content, options)
+        outcome = Outcome(_id(request))
+        async with AsyncExitStack() as stack:
+            async with patience.for_the_brokers():
+                listening = self._results.listening(_id(request), Listener(outcome.take, outcome.fail))
+                results = await stack.enter_async_context(listening)
+                submitted = await self._send(request, options.get("trace"), results)
+                await self._results.cover(submitted.position.partition)
+            return _checked(await patience.for_result(outcome, submitted), check)
+
+    async def wait(self, submitted: SubmittedRun, *, timeout: float | None = None, check: bool = False) -> InvokeResult:
+        """The result of a request that was sent before, by whomever. Raises as `invoke`."""
+        patience = Patience.of(timeout)
+        outcome = Outcome(submitted.run_id)
+        async with AsyncExitStack() as stack:
+            async with patience.for_the_brokers():
+                listening = self._results.listening(submitted.run_id, Listener(outcome.take, outcome.fail))
+                await stack.enter_async_context(listening)
+                await self._results.cover(submitted.position.partition, submitted.results_from)
+            return _checked(await patience.for_result(outcome, submitted), check)
+
+    @asynccontextmanager
+    async def stream(
+        self, content: Content, *, timeout: float | None = None, **options: Unpack[RequestOptions]
+    ) -> AsyncIterator[Run]:
+        """Send a request and follow its run. Leaving the block early only stops following: the run goes on."""
+        patience = Patience.of(timeout)
+        request = request_of(content, options)
+        async with AsyncExitStack() as stack:
+            async with patience.for_the_brokers():
+                feed, results, deltas = await self._feed(stack, _id(request))
+                submitted = await self._send(request, options.get("trace"), results, deltas)
+                await self._results.cover(submitted.position.partition)
+                await self._deltas.cover(submitted.position.partition)
+            yield Run(submitted, feed, patience)
+
+    @asynccontextmanager
+    async def follow(self, submitted: SubmittedRun, *, timeout: float | None = None) -> AsyncIterator[Run]:
+        """Follow a run that was sent before, by whomever, from its first event that is still on the log."""
+        patience = Patience.of(timeout)
+        async with AsyncExitStack() as stack:
+            async with patience.for_the_brokers():
+                feed, _, _ = await self._feed(stack, submitted.run_id)
+                await self._results.cover(submitted.position.partition, submitted.results_from)
+                await self._deltas.cover(submitted.position.partition, submitted.deltas_from)
+            yield Run(submitted, feed, patience)
+
+    async def _feed(self, stack: AsyncExitStack, run_id: str) -> tuple[Feed, Mapping[int, int], Mapping[int, int]]:
+        feed = Feed(run_id, max_buffered_bytes=self._max_buffered_bytes)
+        fail = feed.outcome.fail
+        results = await stack.enter_async_context(self._results.listening(run_id, Listener(feed.take_result, fail)))
+        deltas = await stack.enter_async_context(self._deltas.listening(run_id, Listener(feed.take_events, fail)))
+        return feed, results, deltas
+
+    async def _send(
+        self,
+        request: InvokeRequest,
+        trace: TraceContext | None,
+        results: Mapping[int, int],
+        deltas: Mapping[int, int] | None = None,
+    ) -> SubmittedRun:
+        sent = await self._sender.send(request, trace)
+        number = sent.position.partition
+        return SubmittedRun(
+            run_id=sent.run_id,
+            session_id=sent.session_id,
+            position=sent.position,
+            trace=sent.trace,
+            # A partition that was unknown a moment ago is new: everything on it came later.
+            results_from=results.get(number, 0),
+            deltas_from=None if deltas is None else deltas.get(number, 0),
+        )
+
+    def _new_producer(self) -> RequestProducer:
+        size = self._max_request_bytes
+        return RequestProducer(lambda: idempotent_producer(self._connection, max_request_size=size), self._topics)
+
+    def _follower(self, topic: str, run_of: Callable[[Record], str | None], *, read_committed: bool) -> Follower:
+        tail = Tail(lambda: tail_consumer(self._connection, read_committed=read_committed), topic)
+        return Follower(tail, also_needed=(self._topics.invoke_requests,), run_id_of=run_of)
+
+
+def _id(request: InvokeRequest) -> str:
+    return request.id or ""
+
+
+def _checked(result: InvokeResult, check: bool) -> InvokeResult:
+    if check and result.status != "completed":
+        raise RunFailed(result)
+    return result
+
+
+def _run_of_result(record: Record) -> str | None:
+    result = decode_result(record)
+    return None if isinstance(result, Problem) else result.run_id
+
+
+def _run_of_events(record: Record) -> str | None:
+    events = decode_events(record)
+    return None if isinstance(events, Problem) else events.run_id

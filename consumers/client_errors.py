@@ -1,0 +1,58 @@
+"""What may go wrong for a caller.
+
+    ClientError
+     ├─ RequestRefused     not sent: not a valid request, too large, not allowed. Never again as it is
+     ├─ TopicsMissing      the topics do not exist, or too few partitions of them. Again after `topics apply`
+     ├─ BrokerUnavailable  the brokers did not answer. Again; a request that was perhaps sent keeps its run id
+     ├─ RunTimeout         the caller's own patience ended; the run goes on. Wait again
+     ├─ ResultUnreadable   the run ended, but its result cannot be read
+     └─ RunFailed          the run ended, and not as completed. Only raised where the caller asks for it
+
+A failed run is a result like any other.
+"""
+
+from agentstream.producers.requests import Submitted
+from agentstream.schemas.errors import Problem
+from agentstream.schemas.results import InvokeResult
+
+
+class ClientError(Exception):
+    """Whatever a client raises by itself."""
+
+
+class RequestRefused(ClientError):
+    """The request was not accepted and will not run."""
+
+
+class TopicsMissing(ClientError):
+    """The topics that a client needs are not there."""
+
+
+class BrokerUnavailable(ClientError):
+    """The brokers could not be reached, or did not answer in time."""
+
+
+class RunTimeout(ClientError, TimeoutError):
+    """No result within the caller's time. Nothing was cancelled."""
+
+    def __init__(self, submitted: Submitted, seconds: float) -> None:
+        super().__init__(f"run {submitted.run_id} has no result after {seconds:g} s; it goes on")
+        self.submitted = submitted
+
+
+class ResultUnreadable(ClientError):
+    """A result was found that this version cannot read."""
+
+    def __init__(self, run_id: str, problem: Problem) -> None:
+        super().__init__(f"the result of run {run_id} cannot be read: {problem.detail or problem.title}")
+        self.problem = problem
+
+
+class RunFailed(ClientError):
+    """The run failed or was cancelled."""
+
+    def __init__(self, result: InvokeResult) -> None:
+        error = result.error
+        reason = f"{error.code}: {error.detail or error.title}" if error else result.status
+        super().__init__(f"run {result.run_id} {result.status}: {reason}")
+        self.result = result

@@ -1,0 +1,134 @@
+"""From what a caller says to a request that the brokers hold."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict
+
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from pydantic import ValidationError
+from uuid_utils.compat import uuid7
+
+from agentstream.consumers.client_errors import BrokerUnavailable, RequestRefused, TopicsMissing
+from agentstream.producers.requests import RequestProducer, Submitted
+from agentstream.schemas.messages import Message
+from agentstream.schemas.requests import AgentParameters, InvokeRequest
+from agentstream.schemas.trace import TraceContext
+
+Content = str | InvokeRequest | Sequence[Message | Mapping[str, object]]
+"""One user turn as text, a whole conversation, or a request."""
+
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a caller may add, by the names of `InvokeRequest`; it goes before what a given request says."""
+
+    run_id: str
+    session_id: str
+    parameters: AgentParameters | Mapping[str, object]
+    deadline: datetime
+    ttl_ms: int
+    parent_run_id: str
+    metadata: Mapping[str, str]
+    trace: TraceContext
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmittedRun(Submitted):
+    """A request that the brokers hold, with what it takes to wait for its result later, even in another process."""
+
+    results_from: int
+    """The result lies at this offset of the results topic or behind it, in the request's partition number."""
+    deltas_from: int | None
+    """The same for the delta topic; None if nobody had asked for deltas."""
+
+
+def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
+    """The request, with a run id and a session. Raises RequestRefused if it is not a valid one."""
+    named: dict[str, object] = {name: value for name, value in options.items() if name != "trace" and value is not None}
+    if "run_id" in named:
+        named["id"] = named.pop("run_id")
+    try:
+        if isinstance(content, InvokeRequest):
+            said: dict[str, object] = {name: getattr(content, name) for name in content.model_fields_set}
+        elif isinstance(content, str):
+            said = {"messages": (Message.of_text("user", content),)}
+        else:
+            said = {"messages": tuple(content)}
+        request = InvokeRequest.model_validate({"id": str(uuid7()), **said, **named})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise RequestRefused(f"not a valid request: {where}: {first['msg']}") from error
+    run_id = request.id or str(uuid7())
+    return request.model_copy(update={"id": run_id, "session_id": request.session_id or run_id})
+
+
+class RequestSender:
+    """Sends requests through one shared producer, which is replaced when it fails. For concurrent use.
+
+    A request that may have been sent is sent again without harm: the same id with the same body does not run twice.
+    """
+
+    def __init__(self, new_producer: Callable[[], RequestProducer], *, max_request_bytes: int) -> None:
+        self._new_producer = new_producer
+        self._max_bytes = max_request_bytes
+        self._opening = asyncio.Lock()
+        self._producer: RequestProducer | None = None
+
+    async def open(self) -> RequestProducer:
+        """The producer, opened if there is none. Raises BrokerUnavailable."""
+        async with self._opening:
+            if self._producer is None:
+                producer = self._new_producer()
+                try:
+                    await producer.__aenter__()
+                except (KafkaError, OSError, TimeoutError) as error:
+                    raise BrokerUnavailable(f"no connection to the brokers: {error}") from error
+                self._producer = producer
+            return self._producer
+
+    async def close(self) -> None:
+        """End the producer, in bounded time."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.__aexit__(None, None, None)
+
+    async def send(self, request: InvokeRequest, trace: TraceContext | None) -> Submitted:
+        """Return once the brokers hold it. Raises RequestRefused, TopicsMissing or BrokerUnavailable."""
+        size = len(request.to_bytes())
+        if size > self._max_bytes:
+            raise RequestRefused(f"the request has {size} bytes; at most {self._max_bytes} are allowed")
+        trace = trace or TraceContext.fresh()
+        try:
+            return await self._try(request, trace)
+        except BrokerUnavailable:
+            return await self._try(request, trace)
+
+    async def _try(self, request: InvokeRequest, trace: TraceContext) -> Submitted:
+        producer = await self.open()
+        try:
+            return await producer.submit(request, trace)
+        except _REFUSALS as error:
+            await self._replace(producer)
+            raise RequestRefused(f"{type(error).__name__}: {error}") from error
+        except UnknownTopicOrPartitionError as error:
+            await self._replace(producer)
+            raise TopicsMissing("the topic of requests does not exist") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._replace(producer)
+            raise BrokerUnavailable(f"the request was not acknowledged: {error!r}") from error
+
+    async def _replace(self, producer: RequestProducer) -> None:
+        """A batch that was refused leaves a hole in the producer's sequence: what follows it would be refused too."""
+        if self._producer is producer:
+            self._producer = None
+            await producer.__aexit__(None, None, None)
