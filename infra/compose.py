@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
+from agentstream.consumers.agent_files import read_agent_files
 from agentstream.consumers.coordinator import GroupCoordinator
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.harness.port import Harness
@@ -17,9 +18,13 @@ from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
 from agentstream.consumers.kafka import group_consumer
 from agentstream.consumers.membership import Membership
 from agentstream.consumers.redaction import Redactor
-from agentstream.consumers.runs import Runs
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
+from agentstream.infra.connection import kafka_connection, named_credentials, redactor, run_limits
+from agentstream.infra.harnesses import open_harnesses
+from agentstream.infra.run_log import LoggedRuns
+from agentstream.infra.settings import Settings
+from agentstream.infra.toolchain import Progress, quiet
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.deltas import DeltaPublisher
 from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, idempotent_producer
@@ -69,6 +74,42 @@ class WorkerPlan:
         return self.max_request_bytes + OUTPUT_MARGIN_BYTES
 
 
+def agent_config(settings: Settings, harnesses: Mapping[str, Harness]) -> WorkerAgentConfig:
+    """What the worker allows and falls back to. Raises SettingsError for credentials without a key."""
+    return WorkerAgentConfig(
+        harnesses=harnesses,
+        default_harness=settings.harnesses[0],
+        default_model=settings.model,
+        tools=frozenset(settings.tools),
+        limits=run_limits(settings),
+        credentials=named_credentials(settings),
+        files=read_agent_files(settings.agent_dir),
+    )
+
+
+@asynccontextmanager
+async def open_plan(
+    settings: Settings, *, bootstrap_servers: str | None = None, progress: Progress = quiet
+) -> AsyncIterator[WorkerPlan]:
+    """Settings as a plan, its harnesses open until the end. Raises SettingsError, ToolMissing, SidecarUnavailable."""
+    connection = kafka_connection(settings.kafka, bootstrap_servers=bootstrap_servers)
+    secrets = redactor(settings)
+    named_credentials(settings)  # what is wrong with them should be said before Node is started
+    async with open_harnesses(settings, secrets, progress) as harnesses:
+        yield WorkerPlan(
+            connection=connection,
+            topics=Topics(prefix=settings.topic_prefix),
+            group_id=settings.group_id,
+            harnesses=harnesses,
+            agent_config=agent_config(settings, harnesses),
+            redactor=secrets,
+            max_in_flight=settings.max_in_flight,
+            max_request_bytes=settings.max_request_bytes,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+        )
+
+
 @asynccontextmanager
 async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
     """A worker ready to `serve`. Raises aiokafka's KafkaError if the cluster cannot be reached."""
@@ -78,7 +119,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
         sources: list[Source] = []
         engine = Engine(
             topics=plan.topics,
-            runs=Runs(plan.harnesses, redactor=plan.redactor, rng=random.Random()),  # noqa: S311 - jitter
+            runs=LoggedRuns(plan.harnesses, redactor=plan.redactor, rng=random.Random()),
             agent_config=plan.agent_config,
             deltas=deltas,
             encoder=OutcomeEncoder(plan.topics, plan.group_id, max_record_bytes=plan.max_record_bytes),

@@ -13,7 +13,7 @@ from aiokafka.errors import BrokerResponseError, GroupCoordinatorNotAvailableErr
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
-from agentstream.infra.topics import CreateTopic, GrowTopic, SetConfig, Step, TopicFound
+from agentstream.infra.topic_plan import CreateTopic, GrowTopic, SetConfig, Step, TopicFound
 from agentstream.producers.connection import KafkaConnection
 
 REQUEST_TIMEOUT_MS = 30_000

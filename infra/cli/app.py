@@ -1,0 +1,145 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.exits import HELP
+
+app = typer.Typer(
+    name="agentstream",
+    help="Run AI agents from Kafka: requests in, live deltas and exactly one result per request out.",
+    epilog=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+topics_app = typer.Typer(
+    help="Show or make what the topics should be.", epilog=HELP, no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(topics_app, name="topics")
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("agentstream-kafka"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings file; AGENTSTREAM_CONFIG, else ./agentstream.toml.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose, and log everything.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Run AI agents from Kafka: requests in, live deltas and exactly one result per request out."""
+    context.obj = Context(config=config, debug=debug)
+
+
+@app.command(epilog=HELP)
+def dev(
+    context: typer.Context,
+    tools: Annotated[
+        str | None, typer.Option("--tools", help="Tools that requests may ask for, such as bash,read.")
+    ] = None,
+    partitions: Partitions = None,
+) -> None:
+    """Start a broker, the topics and a worker, until Ctrl-C. Needs no settings, no keys."""
+    from agentstream.infra.cli.serving import run_dev
+
+    run_dev(context.obj, tools=tools, partitions=partitions)
+
+
+@app.command(epilog=HELP)
+def worker(context: typer.Context) -> None:
+    """Take requests and run them, until SIGTERM or Ctrl-C."""
+    from agentstream.infra.cli.serving import run_worker_command
+
+    run_worker_command(context.obj)
+
+
+@app.command(epilog=HELP)
+def invoke(  # noqa: PLR0913, PLR0917  # each is an option
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.")],
+    session: Annotated[str | None, typer.Option("--session", help="Session: its runs happen in order.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="provider/id")] = None,
+    agents_md: Annotated[
+        Path | None, typer.Option("--agents-md", help="File with instructions.", exists=True, dir_okay=False)
+    ] = None,
+    harness: Annotated[str | None, typer.Option("--harness", help="pi, scripted, …")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter: tools=bash,read · limits.max_turns=3 · harness.options.text=hi"),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print where it lies.")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the result.")] = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the agent and watch it answer: the text on stdout, all else on stderr."""
+    from agentstream.infra.cli.invoking import Asked, run_invoke
+
+    asked = Asked(
+        text=text,
+        session=session,
+        model=model,
+        agents_md=agents_md,
+        harness=harness,
+        assignments=tuple(assignments or ()),
+    )
+    run_invoke(context.obj, asked, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@topics_app.command("plan", epilog=HELP)
+def topics_plan(context: typer.Context, partitions: Partitions = None, as_json: AsJson = False) -> None:
+    """Show what `apply` would do."""
+    from agentstream.infra.cli.topics import show_plan
+
+    show_plan(context.obj, partitions=partitions, as_json=as_json)
+
+
+@topics_app.command("apply", epilog=HELP)
+def topics_apply(
+    context: typer.Context,
+    partitions: Partitions = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Grow the input although that breaks the sessions' order.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create what is missing, grow what is too small, set what differs. Safe to repeat."""
+    from agentstream.infra.cli.topics import apply_plan
+
+    apply_plan(context.obj, partitions=partitions, yes=yes, as_json=as_json)
+
+
+@app.command("inspect", epilog=HELP)
+def inspect_command(
+    context: typer.Context,
+    as_json: AsJson = False,
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="The whole interface as AsyncAPI 3.1.")] = False,
+) -> None:
+    """Show the agent's interface: topics, and what takes effect where a request says nothing."""
+    from agentstream.infra.cli.inspecting import show_interface
+
+    show_interface(context.obj, as_json=as_json, asyncapi=asyncapi)
+
+
+@app.command(epilog=HELP)
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check broker, topics, harness, Node, Pi, credentials and files, and say what to do."""
+    from agentstream.infra.cli.diagnosing import run_doctor
+
+    run_doctor(context.obj, as_json=as_json)

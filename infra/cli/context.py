@@ -1,0 +1,60 @@
+"""What every command is given: where the settings are, and how to reach the cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentstream.infra.settings import Settings
+    from agentstream.producers.connection import KafkaConnection
+    from agentstream.schemas.topics import Topics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A cluster, and the topics on it."""
+
+    connection: "KafkaConnection"
+    """How to reach it."""
+    topics: "Topics"
+    """The topics."""
+    is_dev: bool = False
+    """Whether it is that of `agentstream dev` in another terminal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """The options before the command."""
+
+    config: Path | None = None
+    """The settings file, if one was named."""
+    debug: bool = False
+    """Whether to show where errors arise."""
+
+    def settings(self, **overrides: object) -> "Settings":
+        """The settings. Raises SettingsError."""
+        from agentstream.infra.settings_file import load_settings
+
+        given: Mapping[str, object] = {key: value for key, value in overrides.items() if value is not None}
+        return load_settings(self.config, {**given, **({"log_level": "debug"} if self.debug else {})})
+
+    def cluster(self, settings: "Settings") -> Cluster:
+        """The cluster of the settings; where they name none, that of `agentstream dev`. Raises SettingsError."""
+        from agentstream.infra.connection import kafka_connection
+        from agentstream.infra.dev_state import running_dev
+        from agentstream.schemas.topics import Topics
+
+        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        if dev is None:
+            connection = kafka_connection(settings.kafka)
+            return Cluster(connection=connection, topics=Topics(prefix=settings.topic_prefix))
+        connection = kafka_connection(settings.kafka, bootstrap_servers=dev.bootstrap_servers)
+        return Cluster(connection=connection, topics=Topics(prefix=dev.topic_prefix), is_dev=True)
+
+    def quiet_logs(self, settings: "Settings") -> None:
+        """For commands that talk to people: warnings of libraries only when they are asked for."""
+        from agentstream.infra.connection import redactor
+        from agentstream.infra.logs import configure_logs
+
+        configure_logs("debug" if self.debug else "critical", log_format="auto", redactor=redactor(settings))

@@ -1,0 +1,90 @@
+"""Exit codes, and errors as one line that says what to do."""
+
+import sys
+import traceback
+from typing import Final, Never
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNAVAILABLE: Final = 3
+TIMED_OUT: Final = 4
+BUG: Final = 70
+INTERRUPTED: Final = 130
+
+HELP: Final = (
+    "Exit codes: 0 done · 1 the run failed, a plan was refused or doctor found something broken · "
+    "2 wrong usage or settings · 3 Kafka, the harness or a tool is not available · 4 no result in time · "
+    "70 a bug of ours · 130 interrupted"
+)
+_BY_NAME: Final = {
+    # By name, since importing their modules to ask `isinstance` would cost every command half a second.
+    "SettingsError": USAGE,
+    "TopicsError": FAILED,
+    "ToolMissing": UNAVAILABLE,
+    "BrokerError": UNAVAILABLE,
+    "SidecarUnavailable": UNAVAILABLE,
+}
+_KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"
+
+
+class CommandError(Exception):
+    """A command cannot go on. Its text is one line with what to do."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+def exit_code(error: BaseException, *, debug: bool) -> int:
+    """Say on stderr what went wrong, if anything did, and return the exit code."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else OK
+    if "Exit" in names:
+        return int(getattr(error, "exit_code", OK))
+    if isinstance(error, KeyboardInterrupt) or "Abort" in names:
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        _close_stdout()
+        return OK
+    if "NoArgsIsHelpError" in names:
+        sys.stderr.write(f"{error}\n")
+        return USAGE
+    line, code = _explained(error, names)
+    if debug:
+        traceback.print_exception(error)
+    sys.stderr.write(f"agentstream: {line}\n")
+    return code
+
+
+def _explained(error: BaseException, names: set[str]) -> tuple[str, int]:
+    if isinstance(error, BaseExceptionGroup):
+        first = error.exceptions[0]
+        return _explained(first, {kind.__name__ for kind in type(first).__mro__})
+    text = " ".join(str(error).split())
+    known = next((code for name, code in _BY_NAME.items() if name in names), None)
+    if isinstance(error, CommandError):
+        known = error.code
+    if "UsageError" in names:
+        said = " ".join(str(getattr(error, "format_message", lambda: text)()).split())
+        text, known = f"{said} (`agentstream --help` lists commands and options)", USAGE
+    elif "KafkaConnectionError" in names:
+        text, known = f"Kafka does not answer: {_KAFKA_ADVICE}", UNAVAILABLE
+    elif "KafkaError" in names:
+        text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
+    elif isinstance(error, TimeoutError):
+        text, known = f"Kafka did not answer in time: {_KAFKA_ADVICE}", UNAVAILABLE
+    return (f"{type(error).__name__}: {text} (a bug: --debug shows where)", BUG) if known is None else (text, known)
+
+
+def _close_stdout() -> None:
+    # Whoever read us has gone (`| head`); Python would complain once more when it flushes at the end.
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(line: str, code: int = FAILED) -> Never:
+    """End the command with this line."""
+    raise CommandError(line, code)

@@ -1,0 +1,67 @@
+"""Where a command writes: results on stdout, what happens on stderr; with colours on a terminal, plain lines else."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from pydantic import JsonValue
+
+_STYLES = {"dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1"}
+
+
+class Screen:
+    """Plain writing that stays quick: `invoke` streams words with it."""
+
+    def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+
+    @property
+    def for_people(self) -> bool:
+        """Whether stdout is a terminal."""
+        return _shows_colours(self._out)
+
+    def out(self, line: str) -> None:
+        """A line of the command's result."""
+        self._out.write(f"{line}\n")
+        self._out.flush()
+
+    def piece(self, text: str) -> None:
+        """A piece of the result, at once."""
+        self._out.write(text)
+        self._out.flush()
+
+    def json(self, value: JsonValue, *, pretty: bool = False) -> None:
+        """A JSON document as the result."""
+        self.out(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
+
+    def note(self, line: str, style: str = "dim") -> None:
+        """A line about what happens."""
+        self._err.write(f"{styled(line, style) if _shows_colours(self._err) else line}\n")
+        self._err.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; tab-separated lines when piped, so that `cut` and `awk` work."""
+        if not self.for_people:
+            for row in rows:
+                self.out("\t".join(row))
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        Console(file=self._out).print(table)
+
+
+def styled(text: str, style: str) -> str:
+    """The text in a colour."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+def _shows_colours(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

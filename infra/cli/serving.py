@@ -1,0 +1,31 @@
+"""`agentstream worker` and `agentstream dev`."""
+
+import asyncio
+
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.screen import Screen
+from agentstream.infra.connection import redactor
+from agentstream.infra.logs import configure_logs
+from agentstream.infra.settings import Settings
+
+
+def run_worker_command(context: Context) -> None:
+    """Work until a signal."""
+    from agentstream.infra.worker_process import run_worker
+
+    settings = context.settings()
+    _configure(settings)
+    asyncio.run(run_worker(settings))
+
+
+def run_dev(context: Context, *, tools: str | None, partitions: int | None) -> None:
+    """Broker, topics, worker; what to type next."""
+    from agentstream.infra.dev import run
+
+    settings = context.settings(tools=tools)
+    _configure(settings)
+    asyncio.run(run(settings, partitions=partitions, say=Screen().out))
+
+
+def _configure(settings: Settings) -> None:
+    configure_logs(settings.log_level, log_format=settings.log_format, redactor=redactor(settings))

@@ -1,0 +1,77 @@
+"""`agentstream dev`: a broker, the topics and a worker in one process, until Ctrl-C."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from agentstream.infra.broker import LocalBroker, find_broker
+from agentstream.infra.broker.external import ExternalBroker
+from agentstream.infra.compose import WorkerPlan, open_plan
+from agentstream.infra.connection import kafka_connection
+from agentstream.infra.dev_state import published
+from agentstream.infra.models import Chosen, usable_model
+from agentstream.infra.settings import Settings
+from agentstream.infra.topics import apply_topics
+from agentstream.infra.worker_process import say_findings, serve, stop_on_signals
+from agentstream.schemas.topics import Topics
+
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+
+async def run(settings: Settings, *, partitions: int | None, say: Say) -> None:
+    """Start all of it and serve until a signal. Raises what the parts raise when they cannot start."""
+    stop = asyncio.Event()
+    with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
+        broker = _broker(settings)
+        say(_starting(broker))
+        async with broker, usable_model(settings) as chosen:
+            bootstrap = broker.bootstrap_servers
+            topics = Topics(prefix=settings.topic_prefix)
+            connection = kafka_connection(settings.kafka, bootstrap_servers=bootstrap)
+            await apply_topics(connection, topics, partitions=partitions, max_request_bytes=settings.max_request_bytes)
+            async with open_plan(chosen.settings, bootstrap_servers=bootstrap, progress=say) as plan:
+                say_findings(plan)
+                with published(bootstrap, settings.topic_prefix):
+                    ready = _ready(broker, chosen, plan)
+                    await serve(plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready))
+
+
+def _broker(settings: Settings) -> LocalBroker:
+    if settings.kafka.bootstrap_servers:
+        return ExternalBroker(settings.kafka.bootstrap_servers)
+    return find_broker(progress=log.info)
+
+
+def _starting(broker: LocalBroker) -> str:
+    match broker.kind:
+        case "external":
+            return f"Using the broker at {broker.bootstrap_servers} …"
+        case "docker":
+            return "Starting Apache Kafka in Docker (the first time it fetches the image) …"
+        case _:
+            return "Starting Apache Kafka …"
+
+
+def _ready(broker: LocalBroker, chosen: Chosen, plan: WorkerPlan) -> str:
+    allowed = ", ".join(sorted(plan.agent_config.tools))
+    tools = (
+        f"Tools that requests may use: {allowed}."
+        if allowed
+        else "Tools: none. `agentstream dev --tools bash,read` allows some."
+    )
+    example = "--set tools=bash 'Run `uname -sr`.'" if "bash" in plan.agent_config.tools else "'Count to 20.'"
+    return "\n".join(
+        (
+            "",
+            f"Ready. Kafka: {broker.bootstrap_servers}. {chosen.note}",
+            tools,
+            "",
+            "In another terminal:",
+            "  agentstream invoke 'Hello, who are you?'",
+            f"  agentstream invoke {example}",
+            "  agentstream inspect",
+            "",
+            "Ctrl-C stops it.",
+        )
+    )

@@ -1,0 +1,85 @@
+"""How `agentstream invoke` in another terminal finds the broker of `agentstream dev`: a small file of this user."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+_SAME_START_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DevState:
+    """A running `agentstream dev`."""
+
+    bootstrap_servers: str
+    """Its broker."""
+    topic_prefix: str
+    """What its topic names begin with."""
+    pid: int
+    """Its process."""
+    started: float
+    """When that process started, seconds since 1970: tells it from a later one with the same pid."""
+
+
+@contextmanager
+def published(bootstrap_servers: str, topic_prefix: str) -> Iterator[None]:
+    """Let other terminals find this process' broker until the block ends. The latest `dev` wins."""
+    state = DevState(
+        bootstrap_servers=bootstrap_servers,
+        topic_prefix=topic_prefix,
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+    )
+    path = state_path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(asdict(state)))
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        if _read(path) == state:
+            path.unlink(missing_ok=True)
+
+
+def running_dev() -> DevState | None:
+    """The `agentstream dev` that runs now, if any. A file that is not this user's, misshapen or stale is none."""
+    state = _read(state_path())
+    return state if state is not None and _is_alive(state) else None
+
+
+def state_path() -> Path:
+    """In the user's runtime directory, else in a directory of the user's own among the temporary ones."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and Path(runtime).is_dir():
+        return Path(runtime) / "agentstream" / "dev.json"
+    return Path(tempfile.gettempdir()) / f"agentstream-{os.getuid()}" / "dev.json"
+
+
+def _read(path: Path) -> DevState | None:
+    try:
+        # Anybody may write to /tmp: a file of somebody else's must not send our requests to their broker.
+        if {path.stat().st_uid, path.parent.stat().st_uid} != {os.getuid()}:
+            return None
+        found = json.loads(path.read_text())
+        return DevState(
+            bootstrap_servers=str(found["bootstrap_servers"]),
+            topic_prefix=str(found["topic_prefix"]),
+            pid=int(found["pid"]),
+            started=float(found["started"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_alive(state: DevState) -> bool:
+    try:
+        return abs(psutil.Process(state.pid).create_time() - state.started) < _SAME_START_S
+    except psutil.Error:
+        return False

@@ -1,0 +1,172 @@
+"""Looks at all that a worker stands on, one check after the other, and says for each what to do."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiokafka.errors import KafkaError
+
+from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
+from agentstream.infra.connection import named_credentials, redactor
+from agentstream.infra.harnesses import open_harnesses
+from agentstream.infra.interface import Interface, read_interface
+from agentstream.infra.settings import Settings
+from agentstream.infra.settings_file import SettingsError, unknown_variables
+from agentstream.infra.toolchain import ToolMissing, find_node
+from agentstream.infra.topic_admin import topic_admin
+from agentstream.infra.topic_plan import plan_topics
+from agentstream.infra.topics import TopicsError, every_topic
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.topics import Topics
+
+Verdict = Literal["ok", "warning", "broken"]
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """What was found about one thing."""
+
+    name: str
+    """The thing."""
+    verdict: Verdict
+    """ok; warning: works, but perhaps not as meant; broken: a worker cannot run."""
+    found: str
+    """What is there."""
+    advice: str = ""
+    """What to do."""
+
+
+def _ok(name: str, found: str) -> Check:
+    return Check(name=name, verdict="ok", found=found)
+
+
+def _warning(name: str, found: str, advice: str) -> Check:
+    return Check(name=name, verdict="warning", found=found, advice=advice)
+
+
+def _broken(name: str, found: str, advice: str) -> Check:
+    return Check(name=name, verdict="broken", found=found, advice=advice)
+
+
+async def examine(settings: Settings, connect: Callable[[], tuple[KafkaConnection, Topics]]) -> AsyncIterator[Check]:
+    """Yield the checks as they are done. Never raises for what is broken."""
+    for check in _settings(settings):
+        yield check
+    try:
+        connection, topics = connect()
+    except SettingsError as error:
+        yield _broken("broker", "none is configured", str(error))
+    else:
+        async for check in _cluster(settings, connection, topics):
+            yield check
+    async for check in _harnesses(settings):
+        yield check
+    for check in _agent(settings):
+        yield check
+
+
+def _settings(settings: Settings) -> list[Check]:
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        return [_warning("settings", f"no such settings: {', '.join(unknown)}", "Correct or unset them.")]
+    return [_ok("settings", f"group {settings.group_id}, topics {settings.topic_prefix}*")]
+
+
+async def _cluster(settings: Settings, connection: KafkaConnection, topics: Topics) -> AsyncIterator[Check]:
+    where = connection.bootstrap_servers
+    try:
+        async with asyncio.timeout(_PATIENCE_S), topic_admin(connection) as admin:
+            state = await admin.state(every_topic(topics))
+            members = await admin.members(settings.group_id)
+    except TopicsError as error:
+        yield _broken("broker", f"{where} refuses: {error}", "Give this user the right to describe topics and groups.")
+        return
+    except (KafkaError, OSError, TimeoutError) as error:
+        yield _broken("broker", f"{where} does not answer ({type(error).__name__})", "Check KAFKA_BOOTSTRAP_SERVERS.")
+        return
+    yield _ok("broker", f"{where}, {state.brokers} alive")
+    plan = plan_topics(topics, state.topics, brokers=state.brokers, max_request_bytes=settings.max_request_bytes)
+    if topics.invoke_requests not in state.topics:
+        yield _broken("topics", f"{topics.invoke_requests} does not exist", "Run `agentstream topics apply`.")
+    elif plan.refusal is not None:
+        yield _broken("topics", plan.refusal, "Run `agentstream topics plan`.")
+    elif plan.steps:
+        yield _warning("topics", f"{len(plan.steps)} differences", "See `agentstream topics plan`.")
+    else:
+        yield _ok("topics", f"{plan.partitions} partitions, all as it should be")
+    if members:
+        yield _ok("workers", f"{len(members)} in group {settings.group_id}")
+    else:
+        yield _warning("workers", f"none in group {settings.group_id}", "Start one with `agentstream worker`.")
+
+
+async def _harnesses(settings: Settings) -> AsyncIterator[Check]:
+    if "pi" in settings.harnesses:
+        try:
+            node = await asyncio.to_thread(find_node)
+            yield _ok("node", f"{'.'.join(map(str, node.version))} at {node.node}")
+        except ToolMissing as error:
+            yield _broken("node", error.what, error.how_to_get_it)
+            return
+    try:
+        async with asyncio.timeout(_PATIENCE_S), open_harnesses(settings, redactor(settings)) as harnesses:
+            for kind, harness in harnesses.items():
+                problem = await harness.health()
+                versions = ", ".join(f"{name} {version}" for name, version in harness.versions.items())
+                if problem is None:
+                    yield _ok(f"harness {kind}", versions)
+                else:
+                    yield _broken(f"harness {kind}", problem, "See the worker's log.")
+    except SettingsError as error:
+        yield _broken("harness", str(error), "Correct AGENTSTREAM_HARNESSES.")
+    except ToolMissing as error:
+        yield _broken("harness", error.what, error.how_to_get_it)
+    except (SidecarUnavailable, TimeoutError) as error:
+        yield _broken("harness pi", str(error) or "did not start in time", "Run it with --debug to see its output.")
+
+
+def _agent(settings: Settings) -> list[Check]:
+    try:
+        interface = read_interface(settings)
+    except SettingsError as error:
+        return [_broken("credentials", str(error), "Correct the settings.")]
+    return [_credentials(settings), _model(settings, interface), *_files(settings, interface)]
+
+
+def _credentials(settings: Settings) -> Check:
+    names = ", ".join(f"{name} ({each.provider})" for name, each in named_credentials(settings).items())
+    if names or "pi" not in settings.harnesses:
+        return _ok("credentials", names or "none needed")
+    return _warning(
+        "credentials", "none", "Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or add [credentials.NAME] to agentstream.toml."
+    )
+
+
+def _model(settings: Settings, interface: Interface) -> Check:
+    model = interface.defaults.get("model")
+    if not isinstance(model, str):
+        if "pi" not in settings.harnesses:
+            return _ok("model", "none needed")
+        return _warning("model", "none by default", "Set AGENTSTREAM_MODEL=provider/id, or name it in every request.")
+    provider = model.partition("/")[0]
+    if any(each.provider == provider for each in interface.config.credentials.values()):
+        return _ok("model", model)
+    return _warning("model", f"{model}, but no credentials for {provider}", f"Add credentials for {provider}.")
+
+
+def _files(settings: Settings, interface: Interface) -> list[Check]:
+    if settings.agent_dir is None:
+        return [_ok("agent files", "none (AGENTSTREAM_AGENT_DIR is not set)")]
+    if not interface.findings:
+        return [_ok("agent files", f"{settings.agent_dir}")]
+    return [
+        _warning(
+            "agent files",
+            f"{found.file}{f', {found.field}' if found.field else ''}: {found.problem}",
+            f"Correct it in {settings.agent_dir}; until then {found.took_effect}.",
+        )
+        for found in interface.findings
+    ]

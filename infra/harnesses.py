@@ -1,0 +1,87 @@
+"""Opens the harnesses that the settings allow, with the tools they stand on."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from agentstream.consumers.harness.launcher import bubblewrap_prefix
+from agentstream.consumers.harness.pi import PiHarness, PiSettings
+from agentstream.consumers.harness.port import Harness
+from agentstream.consumers.harness.scripted import ScriptedHarness
+from agentstream.consumers.redaction import Redactor
+from agentstream.infra.settings import Settings
+from agentstream.infra.settings_file import SettingsError
+from agentstream.infra.toolchain import Progress, ToolMissing, ensure_pi_sidecar, find_node, quiet
+
+AVAILABLE = ("pi", "scripted")
+_FOR_THE_SIDECAR = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_USE_ENV_PROXY",
+)
+"""What a network may need to reach a provider. Nothing else of our environment reaches the sidecar."""
+
+
+@asynccontextmanager
+async def open_harnesses(
+    settings: Settings, redactor: Redactor, progress: Progress = quiet
+) -> AsyncIterator[Mapping[str, Harness]]:
+    """The allowed harnesses by kind, open. Closes them, and all their processes, at the end.
+
+    Raises SettingsError for a kind that does not exist, ToolMissing for a missing Node or Pi, and the Pi sidecar's
+    SidecarUnavailable if it does not start.
+    """
+    for kind in settings.harnesses:
+        if kind not in AVAILABLE:
+            raise SettingsError(
+                f"AGENTSTREAM_HARNESSES: there is no harness {kind!r}; there are {', '.join(AVAILABLE)}"
+            )
+    async with AsyncExitStack() as stack:
+        harnesses: dict[str, Harness] = {}
+        if "pi" in settings.harnesses:
+            harness = PiHarness(pi_settings(settings, progress), redactor=redactor)
+            harnesses["pi"] = await stack.enter_async_context(harness)
+        if "scripted" in settings.harnesses:
+            harnesses["scripted"] = await stack.enter_async_context(ScriptedHarness())
+        yield {kind: harnesses[kind] for kind in settings.harnesses}
+
+
+def check_kinds(settings: Settings) -> None:
+    """Raise SettingsError for a harness that does not exist."""
+    for kind in settings.harnesses:
+        if kind not in AVAILABLE:
+            raise SettingsError(
+                f"AGENTSTREAM_HARNESSES: there is no harness {kind!r}; there are {', '.join(AVAILABLE)}"
+            )
+
+
+def pi_settings(settings: Settings, progress: Progress = quiet) -> PiSettings:
+    """Where Node, Pi and the throwaway directories are. May install Pi's packages; raises ToolMissing."""
+    node = find_node().node
+    return PiSettings(
+        node=node,
+        sidecar=ensure_pi_sidecar(progress) / "src" / "main.js",
+        temporary=Path(tempfile.gettempdir()),
+        path=os.environ.get("PATH", os.defpath),
+        environment={name: os.environ[name] for name in _FOR_THE_SIDECAR if name in os.environ},
+        shell_prefix=_sandbox() if settings.sandbox == "bubblewrap" else (),
+    )
+
+
+def _sandbox() -> tuple[str, ...]:
+    program = shutil.which("bwrap")
+    if program is None or not sys.platform.startswith("linux"):
+        raise ToolMissing(
+            "AGENTSTREAM_SANDBOX is bubblewrap, and there is no `bwrap`",
+            "Install it (Debian and Ubuntu: apt-get install bubblewrap), or set AGENTSTREAM_SANDBOX=none.",
+        )
+    return bubblewrap_prefix(Path("{workdir}"), program=Path(program), as_root=os.geteuid() == 0)

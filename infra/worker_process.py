@@ -1,0 +1,107 @@
+"""The worker as a process: opens everything, serves until a signal, lets started runs finish, leaves."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from agentstream.consumers.agent_config import findings
+from agentstream.consumers.worker import Worker
+from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
+from agentstream.infra.connection import kafka_connection
+from agentstream.infra.settings import Settings
+from agentstream.infra.settings_file import unknown_variables
+from agentstream.infra.topic_admin import topic_admin
+from agentstream.infra.topics import TopicsError, every_topic
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.topics import Topics
+
+log = logging.getLogger(__name__)
+INTERRUPTED = 130
+STARTED = "worker started"
+"""The event that says that the worker is in the group; with its pid and its partitions."""
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then let runs finish; a second signal ends the process at once.
+
+    Raises SettingsError, ToolMissing, SidecarUnavailable, TopicsError or aiokafka's KafkaError if it cannot start.
+    """
+    stop = asyncio.Event()
+    with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
+        for name in unknown_variables(os.environ):
+            log.warning("%s is no setting of agentstream and has no effect", name)
+        await check_topics(kafka_connection(settings.kafka), Topics(prefix=settings.topic_prefix))
+        async with open_plan(settings, progress=log.info) as plan:
+            say_findings(plan)
+            await serve(plan, stop, grace_seconds=settings.grace_seconds)
+
+
+async def serve(
+    plan: WorkerPlan, stop: asyncio.Event, *, grace_seconds: float, started: Callable[[Worker], None] | None = None
+) -> None:
+    """Serve until `stop` is set; `started` is called once the worker has been given its partitions."""
+    async with open_worker(plan) as worker:
+        serving = asyncio.create_task(worker.serve(stop, grace_s=grace_seconds), name="worker")
+        joining = asyncio.create_task(worker.assigned_once.wait(), name="joining")
+        stopping = asyncio.create_task(stop.wait(), name="stopping")
+        try:
+            await asyncio.wait({serving, joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                partitions = sorted(partition.number for partition in worker.partitions)
+                log.info(STARTED, extra={"pid": os.getpid(), "partitions": partitions})
+                if started is not None:
+                    started(worker)
+            elif stopping.done():
+                # Nothing was taken yet, and joining can wait for a broker for ever.
+                serving.cancel()
+            await serving
+        except asyncio.CancelledError:
+            if not stopping.done():
+                raise
+        finally:
+            for task in (joining, stopping, serving):
+                task.cancel()
+            await asyncio.gather(joining, stopping, serving, return_exceptions=True)
+    log.info("worker ended")
+
+
+async def check_topics(connection: KafkaConnection, topics: Topics) -> None:
+    """Raise TopicsError if one is missing: aiokafka would wait for it in silence."""
+    async with topic_admin(connection) as admin:
+        there = (await admin.state(every_topic(topics))).topics
+    missing = [name for name in every_topic(topics) if name not in there]
+    if missing:
+        raise TopicsError(f"topics are missing: {', '.join(missing)}. Make them with `agentstream topics apply`.")
+
+
+def say_findings(plan: WorkerPlan) -> None:
+    """Log what in AGENTS.md and agent.json cannot be used."""
+    for found in findings(plan.agent_config):
+        where = found.file if found.field is None else f"{found.file}, {found.field}"
+        log.warning("%s: %s; %s", where, found.problem, found.took_effect)
+
+
+@contextmanager
+def stop_on_signals(stop: asyncio.Event, *, grace_seconds: float) -> Iterator[None]:
+    """The first SIGTERM or SIGINT sets `stop`, the next one ends the process at once: a watcher cleans up behind it."""
+    loop = asyncio.get_running_loop()
+
+    def stop_now(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("stopping at once; what was running is left to the other workers")
+            logging.shutdown()
+            os._exit(INTERRUPTED)
+        log.info("%s: started runs may go on for %g s; once more ends at once", number.name, grace_seconds)
+        stop.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop_now, number)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
