@@ -117,8 +117,11 @@ class ScriptedHarness:
             is_error=tool.is_error,
             duration_ms=tool.duration_ms,
         )
-        answer = ToolCallResponsePart(id=call_id, response=tool.result, is_error=tool.is_error)
-        yield MessageEnded(turn=turn, message_id=f"{message_id}-tool", message=Message(role="tool", parts=(answer,)))
+        answer = Message(
+            role="tool", parts=(ToolCallResponsePart(id=call_id, response=tool.result, is_error=tool.is_error),)
+        )
+        yield MessageStarted(turn=turn, message_id=f"{message_id}-tool", role="tool")
+        yield MessageEnded(turn=turn, message_id=f"{message_id}-tool", message=answer)
         yield TurnEnded(turn=turn, finish_reason="tool_call")
 
     async def _text_turn(
