@@ -1,7 +1,6 @@
 """The one file that knows aiokafka's producer: how each kind is built, and how one is ended for good."""
 
 import asyncio
-import contextlib
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -52,18 +51,30 @@ def idempotent_producer(connection: KafkaConnection, *, max_request_size: int) -
 
 
 async def stop_for_good(producer: AIOKafkaProducer, seconds: float = STOP_SECONDS) -> None:
-    """Stop a producer within about `2 * seconds`, whatever state it is in. Never raises, safe to call twice.
+    """Stop a producer within about `3 * seconds`, whatever state it is in. May be called twice.
+
+    Raises nothing but the caller's own cancellation, at the end: one that got lost in here would let the task of a
+    partition that is gone go on, and fence its new owner.
 
     aiokafka's own `stop()` waits for batches that never expire. When it is cut short, its sender task and sockets
     stay alive and a second `stop()` does nothing, so the pieces are ended here one by one.
     """
+    ending = asyncio.create_task(_stop(producer, seconds), name="stop producer")
+    cancelled: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.wait({ending})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    ending.result()
+
+
+async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
     stopping = asyncio.ensure_future(producer.stop())
-    try:
-        done, _ = await asyncio.wait({stopping}, timeout=seconds)
-    except asyncio.CancelledError:
-        await _end_pieces(producer, stopping, seconds)
-        raise
-    if not done or stopping.exception() is not None or _sender_lives(producer):
+    await asyncio.wait({stopping}, timeout=seconds)
+    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None or _sender_lives(producer):
         await _end_pieces(producer, stopping, seconds)
 
 
@@ -78,8 +89,7 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
     gone = KafkaConnectionError("the producer was stopped")
     producer._message_accumulator.fail_all(gone)
     closing = asyncio.ensure_future(producer.client.close())
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({closing}, timeout=seconds)
+    await asyncio.wait({closing}, timeout=seconds)
     closing.cancel()
     # The first cancel makes the sender wait for its requests, the second ends that wait too.
     for _ in range(2):
@@ -87,8 +97,7 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
         if task is None or task.done():
             break
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task}, timeout=seconds / 2)
+        await asyncio.wait({task}, timeout=seconds / 2)
     for future in (stopping, closing):
         if future.done() and not future.cancelled():
             future.exception()
