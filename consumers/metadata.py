@@ -14,7 +14,6 @@ over 26,000 are about 1.7 kB.
 """
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -60,20 +59,26 @@ class CommitState:
     released: bool = False
     """Whether the owner gave the partition back by itself."""
     index_until: int = 0
-    """The group lost its offsets: below this one, what is finished stands in the index of finished runs alone."""
+    """From `next_offset` to this one, what is finished stands in the index of finished runs alone: the group lost its
+    offsets, or the open ones were too many to tell. 0: nowhere."""
 
 
 def encode(state: CommitState) -> str:
     """The metadata for a commit. Never longer than MAX_METADATA.
 
-    If the open offsets are too many to tell, `next_offset` is lowered: what lies above is read again, and the index
-    of finished runs keeps it from running twice.
+    If the open offsets are too many to tell, `next_offset` is lowered and `index_until` raised: what lies between is
+    read again, and the index of finished runs, read whole, says by offset what was finished of it.
     """
     text = _encode(state)
-    while len(text) > MAX_METADATA and state.open:
+    while state.open and (len(text) > MAX_METADATA or len(state.open) > MAX_OPEN):
         kept = sorted(state.open)[: len(state.open) * 3 // 4]
         upper = kept[-1] + 1 if kept else state.offset
-        state = replace(state, next_offset=upper, open={offset: state.open[offset] for offset in kept})
+        state = replace(
+            state,
+            next_offset=upper,
+            index_until=max(state.index_until, state.next_offset),
+            open={offset: state.open[offset] for offset in kept},
+        )
         text = _encode(state)
     return text
 
@@ -106,13 +111,13 @@ def decode(offset: int, metadata: str) -> CommitState:
     try:
         body = json.loads(metadata)
         version = body["v"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnreadableMetadata("the commit metadata is not agentstream's") from error
     if version != VERSION:
         raise UnreadableMetadata(f"the commit metadata has version {version!r}; this worker knows {VERSION}")
     try:
         return _decode(offset, body)
-    except (ValueError, TypeError, KeyError, IndexError, binascii.Error, zlib.error) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, zlib.error) as error:
         raise UnreadableMetadata("the commit metadata is damaged") from error
 
 
@@ -120,13 +125,16 @@ def _decode(offset: int, body: Mapping[str, Any]) -> CommitState:
     offsets = [offset + distance for distance in _unpack(body.get("p", ""))]
     started = set(_unpack(body.get("s", "")))
     strikes = {int(index): int(count) for index, count in body.get("x", [])}
+    ahead = int(body["n"])
+    if ahead < 0 or min(strikes.values(), default=0) < 0 or (offsets and offsets[-1] >= offset + ahead):
+        raise ValueError("numbers that no owner writes")
     entries = {
         open_offset: OpenOffset(started=index in started, strikes=strikes.get(index, 0))
         for index, open_offset in enumerate(offsets)
     }
     return CommitState(
         offset=offset,
-        next_offset=offset + int(body["n"]),
+        next_offset=offset + ahead,
         open=entries,
         claim=int(body["c"]),
         owner=str(body["o"]),
@@ -153,15 +161,21 @@ def _pack(numbers: Iterable[int]) -> str:
 def _unpack(text: str) -> list[int]:
     if not text:
         return []
-    packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     inflater = zlib.decompressobj(wbits=-15)
     data = inflater.decompress(packed, _MAX_INFLATED)
+    if not inflater.eof or data[-1:] >= b"\x80":
+        # A list that was cut short would be taken for a short list, and the requests it has lost for finished ones.
+        raise ValueError("a list of offsets is cut short")
     numbers: list[int] = []
     previous, value, shift = -1, 0, 0
     for byte in data:
         value |= (byte & 0x7F) << shift
         if byte & 0x80:
             shift += 7
+            # A million continued bytes would be one number of 7 million bits, and minutes of work.
+            if shift > 63:
+                raise ValueError("a gap larger than any log")
             continue
         previous += value + 1
         numbers.append(previous)
