@@ -21,6 +21,9 @@ from agentstream.schemas.results import InvokeResult
 
 log = logging.getLogger(__name__)
 
+DRAIN_SECONDS = 5.0
+"""For runs that were told to end: two seconds are the harness's, the rest is for their last records."""
+
 
 class Claim:
     """What a worker does with a partition between acquiring and losing it.
@@ -48,7 +51,13 @@ class Claim:
 
     @property
     def full(self) -> bool:
-        """No more records may be taken now: too many are open, or they are too scattered for the metadata."""
+        """No more records may be taken now: too many are open, or they are too scattered for the metadata.
+
+        What a former owner left open is read again all the same: if 2,000 of his held the partition, nothing would
+        ever finish, and nothing would ever open it.
+        """
+        if self.ledger.rereading:
+            return False
         return self.ledger.open_count >= MAX_OPEN_OFFSETS or self.encoded_size > MAX_ENCODED
 
     def take(self, record: Record) -> None:
@@ -57,6 +66,8 @@ class Claim:
             return
         receipt = self.ledger.open(record.position.offset)
         if receipt is None:
+            # Finished before, as the index knows: nothing to do but to move the committed offset past it.
+            self.outbox.books_changed()
             return
         decision = self._admission.decide(record, strikes=receipt.strikes)
         if decision is None:
@@ -162,7 +173,10 @@ class Claim:
         self.outbox.done(batch)
 
     async def drain(self, grace_s: float) -> None:
-        """Take nothing more; let started runs finish for `grace_s`, then end them with `run.retrying` and no result."""
+        """Take nothing more; let started runs finish for `grace_s`, then end them with `run.retrying` and no result.
+
+        Raises TimeoutError if they do not end even then.
+        """
         self._draining = True
         self.lanes.discard_waiting()
         try:
@@ -172,7 +186,9 @@ class Claim:
             log.warning("partition %d: %d runs outlive the grace period", self._partition, len(self._interrupts))
             for interrupt in tuple(self._interrupts):
                 interrupt.drain()
-            await self.lanes.drained()
+            # Bounded: with the brokers away a result waits for its commit for ever, and the worker would never end.
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.lanes.drained()
 
     async def drop(self) -> None:
         """The partition is lost: end the runs, forget what was ready."""

@@ -51,6 +51,11 @@ class Ledger:
         return min(self._restored, default=self._next)
 
     @property
+    def rereading(self) -> bool:
+        """Whether a former owner's open requests are still to be read again. They are in the books already."""
+        return bool(self._restored)
+
+    @property
     def open_count(self) -> int:
         """Requests seen and not finished, those not read again yet included."""
         return len(self._open) + len(self._restored)
