@@ -59,6 +59,10 @@ class Lanes:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        # A task that was cancelled before its first step never came to its `finally`.
+        self._queues.clear()
+        self._tasks.clear()
+        self._idle.set()
 
     async def _work_off(self, session_id: str, queue: deque[Work]) -> None:
         try:

@@ -51,6 +51,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._not_before = 0.0
         self._in_flight: Batch | None = None
+        self._abandoned = False
 
     @property
     def waiting(self) -> int:
@@ -59,16 +60,23 @@ class Outbox:
 
     def put(self, outcome: Outcome) -> Ready:
         """Commit this. Its `committed` is done once the transaction was, and cancelled if the claim is lost."""
-        item = Ready(outcome, asyncio.get_running_loop().create_future())
+        item = Ready(outcome, self._promise())
         self._ready.append(item)
         self._wake.set()
         return item
 
     def force(self) -> "asyncio.Future[None]":
         """Commit now, even if nothing is ready: to prove that we own the partition, or to release it."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future = self._promise()
         self._forced.append(future)
         self._wake.set()
+        return future
+
+    def _promise(self) -> "asyncio.Future[None]":
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._abandoned:
+            # A partition that was lost while it was released would wait for its last commit until the time is up.
+            future.cancel()
         return future
 
     def books_changed(self) -> None:
@@ -127,10 +135,13 @@ class Outbox:
                 item.refusals += 1
         self._ready.extendleft(reversed(batch.ready))
         self._forced.extend(batch.forced)
+        # The batch took the started marks along; without this a batch of nothing else would never be tried again.
+        self.books_changed()
         self._wake.set()
 
     def abandon(self) -> None:
-        """The claim is lost: nobody waits any longer."""
+        """The claim is lost: nobody waits any longer, and nobody will."""
+        self._abandoned = True
         batch = self._in_flight or Batch()
         for future in (*(item.committed for item in (*batch.ready, *self._ready)), *batch.forced, *self._forced):
             future.cancel()
