@@ -97,9 +97,10 @@ class Partition:
     async def _acquire(self) -> Acquired:
         delay = FIRST_DELAY_SECONDS
         while True:
-            await self._shared.engine.membership.confirmed()
             try:
                 async with self._shared.acquiring:
+                    # Asked last: after a long wait for its turn a zombie would fence the partition's new owner.
+                    await self._shared.engine.membership.confirmed()
                     acquired = await self._shared.acquirer.acquire(self.number, self._owner)
             except (KeptClosedError, UnreadableMetadata) as error:
                 if self.closed_because != str(error):
@@ -211,6 +212,8 @@ class Partition:
 
     def reached(self, position: int) -> None:
         """Reading reached this offset: holes below it, such as transaction markers, are no work."""
+        if self._draining:
+            return  # what is read now is thrown away: it must not count as done
         if self.claim is not None and position > self.claim.ledger.next_offset:
             self.claim.ledger.skip_to(position)
             self.claim.outbox.books_changed()

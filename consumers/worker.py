@@ -31,6 +31,7 @@ class Worker:
         self._partitions: dict[int, Partition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
         self.assigned_once = asyncio.Event()
 
     @property
@@ -53,6 +54,7 @@ class Worker:
                 self._group = group
                 await self._source.start()
                 await self._poll_until(stop.is_set)
+                self._stopping = True
                 releasing = group.create_task(self._release(grace_s), name="release")
                 await self._poll_until(releasing.done)
                 for task in self._tasks.values():
@@ -97,7 +99,8 @@ class Worker:
         for number in sorted(partitions):
             if number in self._partitions:
                 self._partitions[number].kept()
-            else:
+            elif not self._stopping:
+                # Others that leave at the same time hand us theirs: begun now, they would outlive the end.
                 self._begin(number)
         self._engine.membership.assignment_changed()
         self.assigned_once.set()
