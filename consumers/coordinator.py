@@ -86,13 +86,23 @@ class GroupCoordinator:
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has now, 0 if it does not exist. Raises CoordinatorError without an answer."""
+        self._client.add_topic(topic)
+        # An update that was under way when the topic was added does not ask for it, and is the one we wait for first.
+        for _ in range(2):
+            await self._update_metadata()
+            if partitions := self._client.cluster.partitions_for_topic(topic):
+                return len(partitions)
+        return 0
+
+    async def _update_metadata(self) -> None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                self._client.add_topic(topic)
-                await self._client.force_metadata_update()
+                updated: bool = await self._client.force_metadata_update()
         except (KafkaError, OSError, TimeoutError) as error:
             raise CoordinatorError(f"no metadata: {error!r}") from error
-        return len(self._client.cluster.partitions_for_topic(topic) or ())
+        if not updated:
+            # Taken for an answer, it made every topic one of 0 partitions while the brokers were away.
+            raise CoordinatorError("no broker answers a question for metadata")
 
     async def _ask(self, request: Any) -> Any:
         try:

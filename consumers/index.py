@@ -73,7 +73,7 @@ def _remember(key: bytes | None, value: bytes | None, hashes: dict[str, str]) ->
         run_id = (key or b"").decode()
         line = json.loads(value or b"")
         offset, body_hash, rejected = int(line["offset"]), str(line["body_hash"]), line["status"] == "rejected"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if run_id and not rejected:
         hashes.pop(run_id, None)
