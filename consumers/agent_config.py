@@ -202,7 +202,9 @@ def _credentials(
         asked = config.credentials.get(name)
         if asked is None:
             return None, Problem.of(ErrorCode.PROVIDER_AUTH, f"this worker has no credentials named `{name}`")
-        if provider is not None and asked.provider != provider:
+        # With an endpoint of its own (a gateway) the key goes there, whatever the model is called. Without, it would go
+        # to another provider than the one it is for.
+        if provider is not None and asked.provider != provider and asked.base_url is None:
             return None, Problem.of(
                 ErrorCode.PROVIDER_AUTH, f"credentials `{name}` are for {asked.provider}, the model is {model}"
             )
