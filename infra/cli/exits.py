@@ -24,6 +24,11 @@ _BY_NAME: Final = {
     "ToolMissing": UNAVAILABLE,
     "BrokerError": UNAVAILABLE,
     "SidecarUnavailable": UNAVAILABLE,
+    "RequestRefused": USAGE,
+    "TopicsMissing": UNAVAILABLE,
+    "BrokerUnavailable": UNAVAILABLE,
+    "RunTimeout": TIMED_OUT,
+    "ResultUnreadable": FAILED,
 }
 _KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"
 
@@ -73,7 +78,7 @@ def _explained(error: BaseException, names: set[str]) -> tuple[str, int]:
         text, known = f"Kafka does not answer: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
-    elif isinstance(error, TimeoutError):
+    elif isinstance(error, TimeoutError) and known is None:
         text, known = f"Kafka did not answer in time: {_KAFKA_ADVICE}", UNAVAILABLE
     return (f"{type(error).__name__}: {text} (a bug: --debug shows where)", BUG) if known is None else (text, known)
 

@@ -1,0 +1,153 @@
+"""`agentstream invoke`."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from agentstream.consumers.client import AgentClient, Run, SubmittedRun, Voided
+from agentstream.consumers.client_requests import RequestOptions
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.exits import FAILED, OK, USAGE, fail
+from agentstream.infra.cli.screen import Screen
+from agentstream.infra.rendering import LiveRun, problem_line, summary
+from agentstream.schemas.results import InvokeResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What stands on the command line."""
+
+    text: str
+    """The question; `-` for stdin."""
+    session: str | None
+    """The session."""
+    model: str | None
+    """`provider/id`."""
+    agents_md: Path | None
+    """A file with instructions."""
+    harness: str | None
+    """The harness."""
+    assignments: tuple[str, ...]
+    """`name=value`, each a parameter or `metadata.name`."""
+
+
+def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as_json: bool) -> None:
+    """Send it; show the run and fail if it does not complete, or only say where it lies."""
+    settings = context.settings()
+    context.quiet_logs(settings)
+    cluster = context.cluster(settings)
+    text = sys.stdin.read() if asked.text == "-" else asked.text
+    options = request_options(asked)
+    screen = Screen()
+
+    async def invoke() -> int:
+        async with AgentClient(
+            connection=cluster.connection,
+            topic_prefix=cluster.topics.prefix,
+            max_request_bytes=settings.max_request_bytes,
+        ) as client:
+            if not wait:
+                _show_submitted(await client.submit(text, **options), screen, as_json=as_json)
+                return OK
+            async with client.stream(text, timeout=timeout, **options) as run:
+                return await _follow(run, screen, as_json=as_json)
+
+    code = asyncio.run(invoke())
+    if code != OK:
+        sys.exit(code)
+
+
+def request_options(asked: Asked) -> RequestOptions:
+    """Options of the command line as those of a request. Fails for an assignment that is none."""
+    parameters: dict[str, JsonValue] = {}
+    metadata: dict[str, JsonValue] = {}
+    for assignment in asked.assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name:
+            fail(f"--set {assignment}: write it as name=value, such as --set limits.max_turns=3", USAGE)
+        if name.startswith("metadata."):
+            metadata[name.removeprefix("metadata.")] = text
+        else:
+            _assign(parameters, name, _value(name, text))
+    if asked.model is not None:
+        parameters["model"] = asked.model
+    if asked.harness is not None:
+        _assign(parameters, "harness.kind", asked.harness)
+    if asked.agents_md is not None:
+        parameters["agents_md"] = asked.agents_md.read_text(encoding="utf-8")
+    options: RequestOptions = {"parameters": parameters}
+    if metadata:
+        options["metadata"] = {name: str(value) for name, value in metadata.items()}
+    if asked.session is not None:
+        options["session_id"] = asked.session
+    return options
+
+
+def _assign(parameters: dict[str, JsonValue], name: str, value: JsonValue) -> None:
+    *path, last = name.split(".")
+    place = parameters
+    for step in path:
+        inner = place.setdefault(step, {})
+        if not isinstance(inner, dict):
+            fail(f"--set {name}: {step} is set to something else already", USAGE)
+        place = inner
+    place[last] = value
+
+
+def _value(name: str, text: str) -> JsonValue:
+    """JSON where it is JSON, else the text itself; a list of tools may be written with commas."""
+    try:
+        value: JsonValue = json.loads(text)
+    except ValueError:
+        value = text
+    if name == "tools" and isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
+async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:
+    # A pipe gets the answer once, whole: what an attempt wrote before it failed must not end up in `$(…)`.
+    live = LiveRun(piece=screen.piece if screen.for_people else lambda _piece: None, line=screen.note)
+    async for event in run:
+        if not as_json:
+            live.show(event)
+        elif not isinstance(event, Voided):
+            screen.json({"event": event.model_dump(mode="json", exclude_none=True)})
+        else:
+            screen.json({"voided": True})
+    live.end_text()
+    result = await run.result()
+    return _show_result(result, screen, as_json=as_json)
+
+
+def _show_result(result: InvokeResult, screen: Screen, *, as_json: bool) -> int:
+    completed = result.status == "completed"
+    if as_json:
+        screen.json({"result": result.model_dump(mode="json", exclude_none=True)})
+        return OK if completed else FAILED
+    if completed and not screen.for_people:
+        screen.out(result.text)
+    if not completed:
+        screen.note(problem_line(result), "red")
+    screen.note(summary(result))
+    return OK if completed else FAILED
+
+
+def _show_submitted(submitted: SubmittedRun, screen: Screen, *, as_json: bool) -> None:
+    shown: Mapping[str, JsonValue] = {
+        "run_id": submitted.run_id,
+        "session_id": submitted.session_id,
+        "topic": submitted.position.topic,
+        "partition": submitted.position.partition,
+        "offset": submitted.position.offset,
+        "trace_id": submitted.trace.trace_id,
+    }
+    if as_json:
+        screen.json({"submitted": {**shown}})
+    else:
+        screen.out("\n".join(f"{name}\t{value}" for name, value in shown.items()))
