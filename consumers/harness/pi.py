@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import JsonValue
+
 from agentstream.consumers.harness.launcher import Command, Launcher, LocalLauncher
 from agentstream.consumers.harness.pi_attempt import Attempt
 from agentstream.consumers.harness.pi_protocol import MAX_LINE_BYTES
@@ -116,6 +118,10 @@ class PiHarness:
         """The sidecar's process id, or None while there is none."""
         link = self._sidecar.current if self._sidecar else None
         return link.pid if link else None
+
+    def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
+        """Pi takes none: all that a request may choose has a field of its own."""
+        return f"the pi harness takes no options, not {', '.join(sorted(options))[:200]!r}" if options else None
 
     async def health(self) -> str | None:
         """None if a run could start now, else what is wrong."""

@@ -9,9 +9,10 @@ The sidecar (`infra/pi-sidecar/src/protocol.js`) checks what it reads by hand; t
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from agentstream.consumers.harness.port import HarnessEvent
+from agentstream.schemas.base import WireModel
 from agentstream.schemas.messages import Cost, FinishReason, Message
 from agentstream.schemas.requests import Thinking
 
@@ -20,14 +21,12 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 """Enforced both ways. asyncio's limit of 64 KiB would kill the reader; 15 MiB in and 2 MiB out were measured fine."""
 
 
-class Line(BaseModel):
+class Line(WireModel):
     """One line. Unknown fields are ignored; None is left out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     def to_bytes(self) -> bytes:
         """The line with its newline. JSON escapes newlines inside strings, so there is only one."""
-        return self.model_dump_json(exclude_none=True).encode("utf-8", "replace") + b"\n"
+        return super().to_bytes() + b"\n"
 
 
 class ModelChoice(Line):

@@ -12,6 +12,8 @@ export class Outbox {
 		this.run = run;
 		this.window = window ?? DEFAULT_WINDOW;
 		this.n = 0;
+		/** Nothing but the last line may follow. */
+		this.muted = false;
 		this.closed = false;
 		/** @type {{n: number, bytes: number}[]} */
 		this.waiting = [];
@@ -30,27 +32,28 @@ export class Outbox {
 	 * @throws {import("./lines.js").LineTooLong}
 	 */
 	async send(message) {
-		while (this.full && !this.closed) await new Promise((resolve) => this.wakers.push(() => resolve(undefined)));
-		if (this.closed) return;
+		while (this.full && !this.muted) await new Promise((resolve) => this.wakers.push(() => resolve(undefined)));
+		if (this.muted) return;
 		this.#write(message);
 		await this.writer.drained();
 	}
 
 	/** For what may be lost: sent only when there is room. @param {Record<string, unknown>} message */
 	offer(message) {
-		if (!this.full && !this.closed && !this.writer.draining) this.#write(message);
+		if (!this.full && !this.muted && !this.writer.draining) this.#write(message);
 	}
 
-	/** The last line of the run: never waits, and nothing can follow it. @param {Record<string, unknown>} message */
+	/** The last line of the run: never waits, is sent once, and nothing can follow it. @param {Record<string, unknown>} message */
 	close(message) {
+		this.mute();
 		if (this.closed) return;
+		this.closed = true;
 		this.#write(message);
-		this.release();
 	}
 
-	/** Wakes whoever waits for room, for good. */
-	release() {
-		this.closed = true;
+	/** Drops what is still to come, and wakes whoever waits for room: the run was cancelled. */
+	mute() {
+		this.muted = true;
 		this.#wake();
 	}
 

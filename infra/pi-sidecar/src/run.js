@@ -52,7 +52,7 @@ export class Run {
 		if (this.cancelled) return;
 		this.cancelled = true;
 		this.abort?.();
-		this.outbox.release();
+		this.outbox.mute();
 		this.grace = setTimeout(() => this.#done({ status: "cancelled" }), CANCEL_GRACE_MS);
 	}
 
