@@ -1,0 +1,22 @@
+"""Waiting for something to become true, never for time to pass."""
+
+import asyncio
+from collections.abc import Callable
+
+WAIT_SECONDS = 30.0
+"""Nothing is expected to take this long: it only ends a test that would hang."""
+
+
+def patience() -> asyncio.Timeout:
+    """Bounds a wait."""
+    return asyncio.timeout(WAIT_SECONDS)
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Return once the condition holds; fail with `what` if it never does."""
+    try:
+        async with patience():
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"this never became true: {what}") from None
