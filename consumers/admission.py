@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, admit
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.runs import Admitted
-from agentstream.producers.outcomes import RunOutcome, failed_without_run
+from agentstream.producers.outcomes import Rejected, RunOutcome, failed_without_run
 from agentstream.schemas.codec import Bounds, Rejection, body_hash, decode_request, position_id
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.headers import last_wins
@@ -45,14 +45,8 @@ class Refused:
 class Unnamed:
     """Bad, and no result is owed: it names no run, or one that has its own result. A dead letter alone."""
 
-    fallback_id: str
-    """An id made of the record's position."""
-    body_hash: str
-    """Of the record's value."""
-    problem: Problem
-    """Why."""
-    trace: TraceContext
-    """The record's trace."""
+    end: Rejected
+    """What is to be written down."""
 
 
 class Admission:
@@ -67,11 +61,10 @@ class Admission:
     def decide(self, record: Record, *, strikes: int) -> Run | Refused | Unnamed | None:
         """What to do about a record that was just entered in the books; None for a duplicate."""
         trace = TraceContext.parse(last_wins(record.headers)) or TraceContext.fresh()
-        hashed = body_hash(record.value)
         match decode_request(record, bounds=self._bounds):
             case Rejection() as rejection:
                 if rejection.run_id is None or self._known.seen(rejection.run_id) is not None:
-                    return self._unnamed(record, hashed, rejection.problem, trace)
+                    return self._unnamed(record, rejection.problem, trace, strikes)
                 return self._refused(
                     record, (rejection.run_id, rejection.session_id), rejection.problem, trace, strikes
                 )
@@ -89,7 +82,7 @@ class Admission:
             return None
         if seen is not None:
             problem = Problem.of(ErrorCode.DUPLICATE_CONFLICT, f"run id {run_id} was used before, with another body")
-            return self._unnamed(record, hashed, problem, trace)
+            return self._unnamed(record, problem, trace, strikes)
         parameters = admit(request, self._config)
         if isinstance(parameters, NotAdmitted):
             return self._refused(record, (run_id, session_id), parameters.problem, trace, strikes)
@@ -104,9 +97,17 @@ class Admission:
         )
         return Run(admitted=admitted, run_id=run_id, session_id=session_id, body_hash=hashed)
 
-    def _unnamed(self, record: Record, hashed: str, problem: Problem, trace: TraceContext) -> Unnamed:
+    def _unnamed(self, record: Record, problem: Problem, trace: TraceContext, strikes: int) -> Unnamed:
         log.warning("bad record at %s: %s: %s", record.position, problem.code, problem.detail)
-        return Unnamed(fallback_id=position_id(record), body_hash=hashed, problem=problem, trace=trace)
+        end = Rejected(
+            record=record,
+            fallback_id=position_id(record),
+            body_hash=body_hash(record.value),
+            problem=problem,
+            trace=trace,
+            deliveries=strikes + 1,
+        )
+        return Unnamed(end=end)
 
     def _refused(
         self, record: Record, name: tuple[str, str], problem: Problem, trace: TraceContext, strikes: int

@@ -82,11 +82,7 @@ class Claim:
                 self._known.begin(refused.end.result.run_id, refused.end.body_hash)
                 self._finish(self._engine.encoder.refused(refused.end, refused.problem), refused.end.result.run_id)
             case Unnamed() as bad:
-                self._finish(
-                    self._engine.encoder.rejected(
-                        record, bad.fallback_id, bad.body_hash, bad.problem, bad.trace, receipt.strikes + 1
-                    )
-                )
+                self._finish(self._engine.encoder.rejected(bad.end))
 
     async def _perform(self, run: Run, record: Record, receipt: Receipt) -> None:
         """One run, from its turn in the lane until its result is committed."""

@@ -130,7 +130,7 @@ class Outbox:
             if len(batch.ready) == 1 and batch.ready[0].refusals >= 2:
                 item = batch.ready[0]
                 if item.outcome.fallback is not None:
-                    item.outcome = Outcome(offset=item.outcome.offset, records=item.outcome.fallback)
+                    item.outcome = Outcome(offset=item.outcome.offset, records=item.outcome.fallback())
             for item in batch.ready:
                 item.refusals += 1
         self._ready.extendleft(reversed(batch.ready))

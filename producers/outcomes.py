@@ -1,10 +1,11 @@
 """What one finished request leaves on the topics: result, line of the index, dead letter. Pure encoding."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agentstream.producers.dead_letters import dead_letter
-from agentstream.schemas.errors import ErrorCode, Problem, error_rule
+from agentstream.schemas.errors import MAX_DETAIL, ErrorCode, Problem, error_rule
 from agentstream.schemas.headers import FINISHED_RUN, INVOKE_RESULT, cloud_event
 from agentstream.schemas.records import OutgoingRecord, Record
 from agentstream.schemas.requests import AgentParameters
@@ -13,6 +14,10 @@ from agentstream.schemas.topics import Topics
 from agentstream.schemas.trace import TraceContext
 
 MAX_KEPT_USAGE = 16
+MAX_FALLBACK_BYTES = 16 * 1024
+LAST_MS = 253_370_764_800_000
+"""The year 9999. A caller may stamp a record with any 64-bit number; no calendar holds it, and the worker crashed."""
+Records = tuple[OutgoingRecord, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +26,10 @@ class Outcome:
 
     offset: int
     """The request's offset."""
-    records: tuple[OutgoingRecord, ...] = ()
+    records: Records = ()
     """What to write; nothing for a duplicate."""
-    fallback: tuple[OutgoingRecord, ...] | None = None
-    """What to write instead if the brokers refuse `records` for what they are."""
+    fallback: Callable[[], Records] | None = None
+    """Makes what to write instead if the brokers refuse `records` for what they are: small, whatever they were."""
 
     @property
     def size(self) -> int:
@@ -48,6 +53,24 @@ class RunOutcome:
     """How often the request was delivered to a worker, this one included."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejected:
+    """A record that names no run, or one that has its own result."""
+
+    record: Record
+    """The record."""
+    fallback_id: str
+    """An id made of its position."""
+    body_hash: str
+    """Of its value."""
+    problem: Problem
+    """What is wrong with it."""
+    trace: TraceContext
+    """Its trace."""
+    deliveries: int = 1
+    """How often it was delivered to a worker, this one included."""
+
+
 class OutcomeEncoder:
     """Makes the records of an outcome. One per worker."""
 
@@ -58,63 +81,67 @@ class OutcomeEncoder:
 
     def run(self, end: RunOutcome) -> Outcome:
         """A result, its line of the index, and a dead letter where the table of codes says so."""
-        small = self._run_records(replace(end, result=too_large(end.result)))
-        records = self._run_records(end)
-        if any(record.size > self._max_bytes for record in records):
-            records = small
-        return Outcome(offset=end.record.position.offset, records=records, fallback=small)
 
-    def _run_records(self, end: RunOutcome) -> tuple[OutgoingRecord, ...]:
-        result, where = end.result, end.record.position
-        records = [
-            OutgoingRecord(
-                topic=self._topics.assistant_messages,
-                partition=where.partition,
-                key=result.session_id.encode(),
-                value=result.to_bytes(),
-                headers=cloud_event(INVOKE_RESULT, result.run_id, end.trace, request=where),
-            ),
-            self._index_line(
-                end.record,
-                result.run_id,
-                FinishedRun.bounded(
-                    status=result.status,
-                    session_id=result.session_id,
-                    offset=where.offset,
-                    attempt_id=result.attempt_id,
-                    body_hash=end.body_hash,
-                ),
-                end.trace,
-            ),
-        ]
-        if result.error is not None and error_rule(result.error.code).dead_letter:
-            records.append(self._dead_letter(end.record, result.error, end.trace, end.deliveries))
-        return tuple(records)
+        def small(max_letter: int = 0) -> Records:
+            return self._run_records(replace(end, result=too_large(end.result)), max_letter)
+
+        records = self._run_records(end, self._max_bytes)
+        if any(record.size > self._max_bytes for record in records):
+            records = small(self._max_bytes)
+        return Outcome(offset=end.record.position.offset, records=records, fallback=small)
 
     def refused(self, end: RunOutcome, problem: Problem) -> Outcome:
         """A request that could not be admitted, and whose run id is known: dead letter and failed result."""
-        letter = self._dead_letter(end.record, problem, end.trace, end.deliveries)
-        result, line = self._run_records(end)[:2]
-        return Outcome(offset=end.record.position.offset, records=(result, line, letter))
+        kept = (self._result(end), self._line_of_run(end))
 
-    def rejected(
-        self, record: Record, fallback_id: str, body_hash: str, problem: Problem, trace: TraceContext, deliveries: int
-    ) -> Outcome:
+        def small(max_letter: int = 0) -> Records:
+            return (*kept, self._dead_letter(end, problem, max_letter))
+
+        return Outcome(offset=end.record.position.offset, records=small(self._max_bytes), fallback=small)
+
+    def rejected(self, end: Rejected) -> Outcome:
         """A record whose run id is not known, or is another run's: a dead letter, and a line under the record's own id.
 
         The line keeps a group that lost its offsets from writing the dead letter again.
         """
+        where = end.record.position
         line = FinishedRun.bounded(
-            status="rejected",
-            session_id="",
-            offset=record.position.offset,
-            attempt_id=None,
-            body_hash=body_hash,
+            status="rejected", session_id="", offset=where.offset, attempt_id=None, body_hash=end.body_hash
         )
-        letter = self._dead_letter(record, problem, trace, deliveries)
-        return Outcome(
-            offset=record.position.offset, records=(self._index_line(record, fallback_id, line, trace), letter)
+        kept = self._index_line(end.record, end.fallback_id, line, end.trace)
+
+        def small(max_letter: int = 0) -> Records:
+            return (kept, self._dead_letter(end, end.problem, max_letter))
+
+        return Outcome(offset=where.offset, records=small(self._max_bytes), fallback=small)
+
+    def _run_records(self, end: RunOutcome, max_letter: int) -> Records:
+        records = (self._result(end), self._line_of_run(end))
+        error = end.result.error
+        if error is None or not error_rule(error.code).dead_letter:
+            return records
+        return (*records, self._dead_letter(end, error, max_letter))
+
+    def _result(self, end: RunOutcome) -> OutgoingRecord:
+        result, where = end.result, end.record.position
+        return OutgoingRecord(
+            topic=self._topics.assistant_messages,
+            partition=where.partition,
+            key=result.session_id.encode(),
+            value=result.to_bytes(),
+            headers=cloud_event(INVOKE_RESULT, result.run_id, end.trace, request=where),
         )
+
+    def _line_of_run(self, end: RunOutcome) -> OutgoingRecord:
+        result = end.result
+        line = FinishedRun.bounded(
+            status=result.status,
+            session_id=result.session_id,
+            offset=end.record.position.offset,
+            attempt_id=result.attempt_id,
+            body_hash=end.body_hash,
+        )
+        return self._index_line(end.record, result.run_id, line, end.trace)
 
     def _index_line(self, record: Record, run_id: str, line: FinishedRun, trace: TraceContext) -> OutgoingRecord:
         return OutgoingRecord(
@@ -125,37 +152,51 @@ class OutcomeEncoder:
             headers=cloud_event(FINISHED_RUN, run_id, trace, request=record.position),
         )
 
-    def _dead_letter(self, record: Record, problem: Problem, trace: TraceContext, deliveries: int) -> OutgoingRecord:
+    def _dead_letter(self, end: RunOutcome | Rejected, problem: Problem, max_bytes: int) -> OutgoingRecord:
         return dead_letter(
-            record,
+            end.record,
             problem,
-            trace,
+            end.trace,
             topic=self._topics.dead_letters,
             group_id=self._group_id,
-            deliveries=deliveries,
-            max_bytes=self._max_bytes,
+            deliveries=end.deliveries,
+            max_bytes=max_bytes,
         )
 
 
 def too_large(result: InvokeResult) -> InvokeResult:
-    """The result of a run whose own result cannot be written: at most 16 KiB, whatever the run did.
+    """The result of a run whose own result cannot be written: at most 16 KiB as JSON, whatever the run did.
 
-    A failed result stays the failure it was; a completed one becomes `output_too_large`. Of what is unbounded
-    (messages, metadata, parameters, usage) nothing or a fixed number is kept.
+    A failed result stays the failure it was; a completed one becomes `output_too_large`. Messages, metadata and most
+    parameters go; model, cost, harness and usage stay if they fit, since their texts are the harness's to choose.
     """
     problem = result.error or Problem.of(
         ErrorCode.OUTPUT_TOO_LARGE, f"{len(result.messages)} messages do not fit into one result record"
     )
-    return result.model_copy(
+    cut = {"title": problem.title[:MAX_DETAIL], "detail": problem.detail and problem.detail[:MAX_DETAIL]}
+    small = result.model_copy(
         update={
             "status": "cancelled" if result.status == "cancelled" else "failed",
             "messages": (),
-            "error": problem,
-            "usage": result.usage[:MAX_KEPT_USAGE],
-            "parameters": AgentParameters(model=result.parameters.model),
+            "error": problem.model_copy(update=cut),
+            "parameters": AgentParameters(),
             "metadata": {},
+            "cost": None,
+            "harness": None,
+            "usage": (),
         }
     )
+    wanted = {
+        "parameters": AgentParameters(model=result.parameters.model),
+        "cost": result.cost,
+        "harness": result.harness,
+        "usage": result.usage[:MAX_KEPT_USAGE],
+    }
+    for name, value in wanted.items():
+        with_it = small.model_copy(update={name: value})
+        if len(with_it.to_bytes()) <= MAX_FALLBACK_BYTES:
+            small = with_it
+    return small
 
 
 def failed_without_run(  # noqa: PLR0913 - a result in which nearly everything is absent
@@ -180,6 +221,6 @@ def failed_without_run(  # noqa: PLR0913 - a result in which nearly everything i
         deltas="complete",
         parameters=AgentParameters(),
         trace_id=trace.trace_id,
-        requested_at=datetime.fromtimestamp(max(0, timestamp_ms) / 1000, UTC),
+        requested_at=datetime.fromtimestamp(timestamp_ms / 1000, UTC) if 0 <= timestamp_ms < LAST_MS else None,
         ended_at=datetime.now(UTC),
     )
