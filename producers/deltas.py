@@ -25,6 +25,9 @@ PUBLISH_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
 FLUSH_SECONDS = 2.0
 """At the end of a worker: events of drained runs are still on their way."""
+FIRST_DELAY_SECONDS = 0.1
+LAST_DELAY_SECONDS = 5.0
+"""Between two producers; from the first again once something was acknowledged, since one may start and never send."""
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -76,6 +79,7 @@ class DeltaPublisher:
         self._room = asyncio.Event()
         self._broken = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        self._delay = FIRST_DELAY_SECONDS
         self.rebuilt = 0
         self.dropped = 0
 
@@ -114,12 +118,14 @@ class DeltaPublisher:
     async def settle(self, attempt_id: str, seconds: float = SETTLE_SECONDS) -> Settled:
         """Wait until all events of an attempt are acknowledged, at most `seconds`, and forget the attempt."""
         attempt = self._attempts.get(attempt_id, _Attempt())
-        if attempt.waiting and not attempt.broken:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await attempt.settled.wait()
+        try:
+            if attempt.waiting and not attempt.broken:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await attempt.settled.wait()
+        finally:
+            self.forget(attempt_id)
         complete = not attempt.waiting and not attempt.broken
-        self.forget(attempt_id)
         return Settled(deltas="complete" if complete else "partial", last_seq=attempt.acked_seq)
 
     def forget(self, attempt_id: str) -> None:
@@ -135,23 +141,29 @@ class DeltaPublisher:
         return self._held_bytes + size <= MAX_HELD_BYTES
 
     async def _pump_forever(self) -> None:
-        delay = 0.1
         while True:
-            producer = self._new_producer()
             try:
-                await producer.start()
-                self._broken.clear()
-                delay = 0.1
-                self._queued.extendleft(reversed(self._unacked))
-                self._unacked.clear()
-                await self._send_until_broken(producer)
+                await self._use_one_producer()
             except (KafkaError, OSError, AssertionError) as error:
                 log.warning("delta producer could not go on: %s", error)
-            finally:
-                await stop_for_good(producer, 2.0)
+            except Exception:
+                # Ended in silence by a bug, the pump would cost every result ten seconds from then on.
+                log.exception("delta producer could not go on")
             self.rebuilt += 1
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(self._delay)
+            self._delay = min(self._delay * 2, LAST_DELAY_SECONDS)
+
+    async def _use_one_producer(self) -> None:
+        producer = self._new_producer()
+        try:
+            await producer.start()
+            self._broken.clear()
+            # What was acknowledged behind a gap stays here as well; readers would see it before what the gap hid.
+            self._queued.extendleft(pending for pending in reversed(self._unacked) if not pending.acked)
+            self._unacked.clear()
+            await self._send_until_broken(producer)
+        finally:
+            await stop_for_good(producer, 2.0)
 
     async def _send_until_broken(self, producer: Producer) -> None:
         while not self._broken.is_set():
@@ -192,6 +204,7 @@ class DeltaPublisher:
 
     def _acked(self, pending: _Pending) -> None:
         pending.acked = True
+        self._delay = FIRST_DELAY_SECONDS
         while self._unacked and self._unacked[0].acked:
             self._unacked.popleft()
         self._release(pending)
