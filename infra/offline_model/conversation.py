@@ -76,7 +76,8 @@ def _recall(conversation: Conversation, whose: str, thing: str) -> str:
     else:
         sources = [turn.text for turn in reversed(conversation.turns[:-1]) if turn.role == "user"]
         owner = "my"
-    fact = re.compile(rf"\b{owner} {re.escape(thing)} (?:is|was) ([^.!,?\n]+)", re.IGNORECASE)
+    value = r"((?:(?!\s(?:and|but)\s)[^.!,?\n])+)"
+    fact = re.compile(rf"\b{owner} {re.escape(thing)} (?:is|was) {value}", re.IGNORECASE)
     for source in sources:
         if match := fact.search(source):
             return f"{'Your' if owner == 'my' else 'My'} {thing} is {match[1].strip()}."
