@@ -171,5 +171,5 @@ def marked(part: str = "") -> list[psutil.Process]:
 async def eventually(condition: Callable[[], object], *, within: float = 15.0) -> None:
     """Wait for something that another process brings about."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110  # no event of ours tells of another process
+        while not condition():  # no event of ours tells of another process
             await asyncio.sleep(0.02)
