@@ -92,6 +92,14 @@ def test_a_stream_holds_back_only_what_may_become_a_secret() -> None:
     assert stream.finish() == ""
 
 
+def test_a_stream_waits_for_the_longer_of_two_secrets_that_begin_alike() -> None:
+    redactor = Redactor(["abcdefgh", "abcdefgh-longer"])
+    stream = redactor.stream()
+    assert [stream.feed("x abcdefgh"), stream.feed("-long"), stream.feed("er y")] == ["x ", "", f"{REDACTED} y"]
+    stream = redactor.stream()
+    assert [stream.feed("abcdefgh-"), stream.feed("short")] == ["", f"{REDACTED}-short"]
+
+
 def test_a_stream_joins_the_two_halves_of_a_character() -> None:
     stream = Redactor().stream()
     assert stream.feed("a\ud83d") == "a"

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from agentstream.consumers.agent_config import DEFAULT_LIMITS
 from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.pump import QUEUE_EVENTS
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import MessageEnded, RunRetrying, TurnStarted
 from agentstream.schemas.messages import Cost, Message, Usage
@@ -128,7 +129,9 @@ def test_one_that_answers_cancellation_with_more_events_is_not_listened_to() -> 
         try:
             await asyncio.sleep(3_600)
         except asyncio.CancelledError:
-            yield SAID
+            # More than the queue takes: a pump that went on listening would wait for room for ever.
+            for _more in range(2 * QUEUE_EVENTS):
+                yield SAID
             yield DONE
 
     played = play(Scene(harness=Faulty(stubborn), limits=replace(DEFAULT_LIMITS, idle_ms=1_000, max_attempts=1)))

@@ -58,6 +58,7 @@ def test_a_run_that_waits_for_its_next_attempt_can_be_ended(action: str, results
     assert played.ended == 0.0
     assert len(played.results) == results
     assert played.types.count("run.started") == 1
+    assert played.types[-1] == ("run.ended" if results else "run.retrying")
 
 
 @pytest.mark.parametrize(("action", "results"), [("cancel", 1), ("drain", 0)])
@@ -109,6 +110,29 @@ def test_a_lost_partition_cancels_the_harness_and_yields_nothing_more() -> None:
 
     assert in_virtual_time(scene()) == []
     assert closed == [1.0]
+
+
+def test_a_harness_that_waits_for_room_has_cleaned_up_when_its_cancelled_run_is_over() -> None:
+    cleaned: list[float] = []
+
+    async def fast(_: HarnessRequest) -> Events:
+        try:
+            while True:
+                yield TurnStarted(turn=1)
+        finally:
+            await asyncio.sleep(0.5)
+            cleaned.append(asyncio.get_running_loop().time())
+
+    async def scene() -> float:
+        runs = Runs({"scripted": Faulty(fast)}, redactor=Redactor(), now=now)
+        outcomes = runs.execute(Scene().admitted())
+        await anext(outcomes)
+        await asyncio.sleep(1)
+        await outcomes.aclose()
+        return asyncio.get_running_loop().time()
+
+    assert in_virtual_time(scene()) == 1.5
+    assert cleaned == [1.5]
 
 
 def test_a_slow_publisher_holds_the_harness_back_and_loses_nothing() -> None:

@@ -71,6 +71,12 @@ def test_a_deadline_caps_the_total_time() -> None:
     assert played.ended == pytest.approx(5.0)  # with the tolerance of two seconds
 
 
+def test_a_run_that_says_something_needs_no_sign_of_life() -> None:
+    played = limited({"text": "a " * 20, "delay_ms": 9_000})
+    assert played.result.status == "completed"
+    assert "run.alive" not in played.types
+
+
 def test_ten_seconds_of_silence_are_broken_by_a_sign_of_life() -> None:
     played = limited({"hang": "in_tool", "tools": [{"name": "bash"}]}, tool_ms=35_000)
     alive = [played.times[i] for i, record in enumerate(played.records) if record.events[-1].type == "run.alive"]
