@@ -36,7 +36,8 @@ class LiveRun:
                 sign = "✗" if event.is_error else "←"
                 self._say(f"{sign} {event.tool_name} {shortened(event.content)} ({event.duration_ms} ms)")
             case RunRetrying():
-                self._say(f"… {event.error.code}: {event.error.detail or event.error.title}; trying again")
+                why = "the worker stops" if event.error is None else f"{event.error.code}: {event.error.title}"
+                self._say(f"… {why}; trying again")
             case Voided():
                 self._say("… what was shown of this run is void: another attempt counts")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import BrokerResponseError, GroupCoordinatorNotAvailableError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
@@ -19,6 +20,8 @@ from agentstream.producers.connection import KafkaConnection
 REQUEST_TIMEOUT_MS = 30_000
 _VISIBLE_SECONDS = 30.0
 _TOPIC_ALREADY_EXISTS = 36
+_COORDINATOR_ON_THE_MOVE = frozenset({14, 15, 16})
+"""COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR."""
 
 
 class TopicsError(Exception):
@@ -33,6 +36,16 @@ class ClusterState:
     """Nodes that are alive."""
     topics: Mapping[str, TopicFound]
     """Those that were asked for and exist."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A member of a consumer group."""
+
+    client_id: str
+    """Its client id."""
+    partitions: frozenset[int]
+    """Numbers of its partitions; empty while the group rebalances."""
 
 
 @asynccontextmanager
@@ -81,15 +94,27 @@ class TopicAdmin:
             case SetConfig():
                 await self._set(step)
 
-    async def members(self, group_id: str) -> tuple[str, ...]:
-        """Client ids of the group's members; none where the group does not exist."""
+    async def members(self, group_id: str) -> tuple["Member", ...]:
+        """The group's members; none where the group does not exist, or its coordinator is only being chosen."""
         try:
             (response,) = await self._client.describe_consumer_groups([group_id])
         except GroupCoordinatorNotAvailableError:
             return ()  # on a new cluster, until the first group is formed
         group = response.to_object()["groups"][0]
+        if group["error_code"] in _COORDINATOR_ON_THE_MOVE:
+            return ()
         _check(group["error_code"], f"group {group_id} cannot be described")
-        return tuple(member["client_id"] for member in group["members"])
+        return tuple(
+            Member(client_id=member["client_id"], partitions=_assigned(member["member_assignment"]))
+            for member in group["members"]
+        )
+
+    async def delete(self, names: Collection[str]) -> None:
+        """Delete topics; those that do not exist are left out."""
+        there = set(await self._client.list_topics())
+        response = await self._client.delete_topics([name for name in names if name in there])
+        for name, code in response.topic_error_codes:
+            _check(code, f"{name} cannot be deleted")
 
     async def _create(self, step: CreateTopic) -> None:
         topic = NewTopic(step.name, step.partitions, step.replication, topic_configs=dict(step.configs))
@@ -136,6 +161,13 @@ class TopicAdmin:
                 led = [part for part in topic["partitions"] if part["error_code"] == 0 and part["leader"] >= 0]
                 return len(led) >= partitions
         return False
+
+
+def _assigned(raw: bytes) -> frozenset[int]:
+    if not raw:
+        return frozenset()
+    assignment = ConsumerProtocolMemberAssignment.decode(raw).assignment
+    return frozenset(number for _, numbers in assignment for number in numbers)
 
 
 def _check(code: int, what: str, message: str | None = None) -> None:

@@ -1,0 +1,7 @@
+"""`make demo`: six scenes with a real Kafka, real workers and the real Pi, shown as they happen.
+
+stage.py    what the scenes need: broker, topics, model, worker processes, client
+scenes.py   the scenes: what is asked, what must come of it
+show.py     how it looks in a terminal, and as plain text
+places.py   where on Kafka everything lies
+"""

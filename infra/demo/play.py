@@ -1,0 +1,54 @@
+"""The programme: the stage is set, the scenes are played, the table is shown, everything is stopped."""
+
+import asyncio
+
+from agentstream.consumers.client import ClientError
+from agentstream.infra.demo.places import find_places
+from agentstream.infra.demo.scenes import SCENES, Played
+from agentstream.infra.demo.show import Row, Show
+from agentstream.infra.demo.stage import SceneFailed, Stage, open_stage
+
+SCENE_SECONDS = 180.0
+
+
+async def play() -> int:
+    """Play all scenes; 0 if each went as it should, else 1."""
+    show = Show()
+    failed: list[str] = []
+    async with open_stage(show) as stage:
+        played = Played()
+        for number, scene in enumerate(SCENES, start=1):
+            show.title(number, (scene.__doc__ or "").rstrip("."))
+            try:
+                async with asyncio.timeout(SCENE_SECONDS):
+                    await scene(stage, played)
+            except (SceneFailed, ClientError, TimeoutError) as error:
+                failed.append(scene.__name__)
+                show.failed(str(error) or "it took too long")
+        await _show_table(stage, played)
+        if failed:
+            for name in stage.workers:
+                show.note(f"\nThe end of {name}'s log:\n{stage.log_end(name)}")
+        show.note("\nStopping workers and Kafka …")
+    show.end("Not all scenes went as they should: " + ", ".join(failed) if failed else "All six scenes went well.")
+    return 1 if failed else 0
+
+
+async def _show_table(stage: Stage, played: Played) -> None:
+    places = await find_places(stage.connection, stage.topics, [each.submitted for each in played.runs])
+    rows = [
+        Row.of(
+            each.name,
+            each.result,
+            request=f"{each.submitted.position.partition}/{each.submitted.position.offset}",
+            deltas=places.delta(each.submitted.run_id),
+            lies=places.result(each.submitted.run_id),
+        )
+        for each in played.runs
+    ]
+    topics = stage.topics
+    stage.show.table(
+        [*rows, *played.rows],
+        f"partition/offset on {topics.invoke_requests}, {topics.stream_deltas}, {topics.assistant_messages} "
+        f"({topics.dead_letters} for the bad record)",
+    )

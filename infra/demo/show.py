@@ -1,0 +1,131 @@
+"""How the demo looks: colours and a progress bar on a terminal, plain lines when piped."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from agentstream.infra.cli.screen import Screen, styled
+from agentstream.infra.rendering import LiveRun, tokens
+from agentstream.schemas.results import InvokeResult
+
+COLUMNS = ("scene", "status", "crashes", "tokens in, out", "trace id", "request", "deltas", "result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One line of the table at the end."""
+
+    scene: str
+    """What it was."""
+    status: str
+    """How it ended."""
+    crashes: str
+    """Attempts lost with a worker."""
+    usage: str
+    """Tokens in and out."""
+    trace_id: str
+    """The trace."""
+    request: str
+    """Where its request lies: partition/offset."""
+    deltas: str
+    """Where its deltas lie: partition/first–last offset."""
+    result: str
+    """Where its result or dead letter lies: partition/offset."""
+
+    @classmethod
+    def of(cls, scene: str, result: InvokeResult, *, request: str, deltas: str, lies: str) -> "Row":
+        """The row of a run."""
+        return cls(
+            scene=scene,
+            status=result.status,
+            crashes=str(result.crashes),
+            usage=tokens(result).replace(" tokens in", "").replace(" out", ""),
+            trace_id=result.trace_id or "",
+            request=request,
+            deltas=deltas,
+            result=lies,
+        )
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In the order of COLUMNS."""
+        return (
+            self.scene, self.status, self.crashes, self.usage, self.trace_id, self.request, self.deltas, self.result,
+        )  # fmt: skip
+
+
+class Show:
+    """Writes to stdout."""
+
+    def __init__(self) -> None:
+        self._screen = Screen(err=sys.stdout)
+        self._started = time.monotonic()
+
+    def note(self, line: str) -> None:
+        """What happens behind the scenes."""
+        self._screen.note(line)
+
+    def title(self, number: int, text: str) -> None:
+        """A scene begins."""
+        line = f"{number}. {text}"
+        self._screen.out(f"\n{styled(line, 'bold') if self._screen.for_people else line}")
+
+    def asked(self, text: str) -> None:
+        """What is asked."""
+        self._screen.out(f"{styled('you', 'cyan') if self._screen.for_people else 'you'}: {text}")
+
+    def live(self) -> LiveRun:
+        """For the events of one run."""
+        self._screen.piece(f"{styled('pi', 'green') if self._screen.for_people else 'pi'}: ")
+        return LiveRun(piece=self._screen.piece, line=self._screen.note)
+
+    def failed(self, line: str) -> None:
+        """A scene did not go as it should."""
+        self._screen.out(styled(f"✗ {line}", "red") if self._screen.for_people else f"FAILED: {line}")
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar, or a line at the end; call what it gives for each that is done."""
+        if not self._screen.for_people:
+            done = 0
+
+            def count() -> None:
+                nonlocal done
+                done += 1
+                self._screen.out(f"{what}: {done} of {total}")
+
+            yield count
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+
+    def table(self, rows: Sequence[Row], legend: str) -> None:
+        """What came of it all."""
+        if self._screen.for_people:
+            from rich.box import SIMPLE_HEAD
+            from rich.console import Console
+            from rich.table import Table
+
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What came of it", title_justify="left")
+            for name in COLUMNS:
+                table.add_column(name, overflow="fold", no_wrap=name not in {"scene", "trace id"})
+            for row in rows:
+                table.add_row(*row.cells)
+            Console().print(table)
+        else:
+            widths = [max(len(cells[i]) for cells in (COLUMNS, *(row.cells for row in rows))) for i in range(8)]
+            self._screen.out("")
+            for cells in (COLUMNS, *(row.cells for row in rows)):
+                self._screen.out(
+                    "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+                )
+        self._screen.out(legend)
+
+    def end(self, line: str) -> None:
+        """The last line, with the time it took."""
+        self._screen.out(f"{line} ({time.monotonic() - self._started:.0f} s)")
