@@ -13,6 +13,7 @@ from typing import Self
 from aiokafka import TopicPartition
 from aiokafka.errors import (
     CorruptRecordException,
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
@@ -94,21 +95,30 @@ class ResultWriter:
             await self._producer.commit_transaction()
 
     async def _send_all(self, records: Sequence[OutgoingRecord]) -> None:
-        futures = [
-            await self._producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=record.partition,
-                headers=list(record.headers),
-            )
-            for record in records
-        ]
+        futures = [await self._send(record) for record in records]
         answers = await asyncio.gather(*futures, return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         if errors:
             # The refusal of one record fails its batch and may fail later ones in other words: the cause goes first.
             raise next((error for error in errors if isinstance(error, _REFUSALS)), errors[0])
+
+
+    async def _send(self, record: OutgoingRecord) -> "asyncio.Future[object]":
+        future: asyncio.Future[object] = await self._producer.send(
+            record.topic,
+            value=record.value,
+            key=record.key,
+            partition=record.partition,
+            headers=list(record.headers),
+        )
+        # If a later send raises, nobody awaits this one, and asyncio would print its error at some later time.
+        future.add_done_callback(_look_at)
+        return future
+
+
+def _look_at(future: "asyncio.Future[object]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 @contextlib.asynccontextmanager
@@ -123,8 +133,10 @@ async def _translated(seconds: float, *, in_doubt: bool) -> AsyncIterator[None]:
         raise Refused(f"{type(error).__name__}: {error}") from error
     except TimeoutError as error:
         raise Interrupted(f"no answer within {seconds:g} s", in_doubt=in_doubt) from error
-    except (KafkaError, AssertionError, OSError) as error:
+    except (KafkaError, AssertionError, IllegalOperation, OSError) as error:
         # AssertionError: `begin_transaction` on a fenced producer, and `send` to a partition that does not exist.
+        # IllegalOperation, which is no KafkaError: a producer that was fenced since the send before is "not in a
+        # transaction". It ended the whole worker when a partition came back after it had been elsewhere.
         raise Interrupted(f"{type(error).__name__}: {error}", in_doubt=in_doubt) from error
 
 

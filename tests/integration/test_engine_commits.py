@@ -20,6 +20,7 @@ from tests.support.proxy import Cut, Hold, KafkaProxy, Rewrite
 from tests.support.waiting import eventually
 from tests.support.workers import plan_of, working
 
+INVALID_PRODUCER_EPOCH = 47
 PRODUCER_FENCED = 90
 
 
@@ -151,6 +152,36 @@ async def test_a_fenced_worker_fences_nobody_until_a_heartbeat_of_its_own_was_an
         await proxy.until_made(Api.INIT_PRODUCER_ID, "a", opened + 1)
         await cluster.tail.all_results("run")
         await worker.stop()
+    await cluster.audit("run")
+
+
+async def test_a_producer_fenced_between_two_sends_is_replaced_and_the_worker_lives(
+    cluster: Cluster, proxy: KafkaProxy
+) -> None:
+    """aiokafka then says IllegalOperation ("not in a transaction"), which is no KafkaError. It ended a whole worker."""
+    harness = GatedHarness()
+    async with working(plan_of(cluster, harness, through=proxy.bootstrap_servers)) as worker:
+        claim = await worker.owns()
+        await cluster.submit("run")
+        await harness.started("run")
+        await cluster.until_marked(1)
+        asks_for_second_topic = proxy.on(
+            Api.METADATA,
+            do=Hold.ANSWER,
+            where=lambda call: cluster.topics.finished_runs in (call.request.topics or ()),
+        )
+        fenced = proxy.on(
+            Api.ADD_PARTITIONS_TO_TXN,
+            do=Rewrite(setting(errors=[(cluster.topics.assistant_messages, [(0, INVALID_PRODUCER_EPOCH)])])),
+            times=1,
+        )
+        await harness.finished("run")
+        await asks_for_second_topic.hit()
+        await fenced.answered()
+        asks_for_second_topic.lift()
+        assert (await cluster.tail.result("run")).claim == claim
+        await worker.stop()
+    assert len(harness.of("run")) == 1
     await cluster.audit("run")
 
 

@@ -25,6 +25,7 @@ class Api(IntEnum):
     JOIN_GROUP = 11
     HEARTBEAT = 12
     INIT_PRODUCER_ID = 22
+    ADD_PARTITIONS_TO_TXN = 24
     END_TXN = 26
 
 

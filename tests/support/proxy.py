@@ -61,6 +61,7 @@ class Rule:
     action: Action
     times: int | None
     hits: list[Call] = field(default_factory=list)
+    _answers: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _lifted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,6 +81,17 @@ class Rule:
         async with patience(), self._changed:
             await self._changed.wait_for(lambda: len(self.hits) >= times)
         return self.hits[times - 1]
+
+    async def answered(self, times: int = 1) -> None:
+        """Wait until the client was sent so many answers to such calls."""
+        async with patience(), self._changed:
+            await self._changed.wait_for(lambda: self._answers >= times)
+
+    async def note_answer(self) -> None:
+        """The client was sent an answer."""
+        async with self._changed:
+            self._answers += 1
+            self._changed.notify_all()
 
     def lift(self) -> None:
         """End it: what is held goes on, and nothing more matches."""
@@ -259,6 +271,8 @@ class _Connection:
             if isinstance(action, Rewrite):
                 answer = call.rewritten(answer, action.change)
             await _write(self._client_writer, answer)
+            if rule is not None:
+                await rule.note_answer()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
