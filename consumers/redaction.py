@@ -88,6 +88,8 @@ class Redactor:
 
     def split(self, text: str) -> tuple[str, str]:
         """Of a text that may go on: its beginning, redacted, and an end that may be a secret's start."""
+        if not self._forms and text.isascii():
+            return text, ""
         done: list[str] = []
         start = 0
         while True:
