@@ -144,7 +144,12 @@ class PiHarness:
             # Why stands in our log and in `health`: it names programs and paths of this machine.
             yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar is not available")
             return
-        attempt = Attempt(request, link, self._workspace.open_place(request.attempt_id), self._tools)
+        try:
+            place = self._workspace.open_place(request.attempt_id)
+        except OSError as error:
+            yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail=f"no working directory: {error.strerror}")
+            return
+        attempt = Attempt(request, link, place, self._tools)
         line = run_line(
             request,
             attempt.place,

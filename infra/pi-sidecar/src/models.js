@@ -1,9 +1,7 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { getApiProvider, getModel } from "@earendil-works/pi-ai/compat";
 import { CallRecord, Failure, retryAfterMs } from "./failures.js";
-
-/** Dialects whose client takes a fetch of ours, through which a failed call's status and Retry-After are seen. */
-const WITH_FETCH = new Set(["anthropic-messages", "azure-openai-responses", "mistral-conversations", "openai-completions", "openai-responses", "pi-messages"]);
 
 /** An endpoint we know nothing about: roomy enough not to cut anything by itself. */
 const UNKNOWN_MODEL = { reasoning: false, input: ["text", "image"], contextWindow: 200_000, maxTokens: 16_384 };
@@ -60,20 +58,28 @@ function networkErrorName(error) {
 	return cause?.code ?? cause?.errors?.[0]?.code ?? error?.code ?? "connection failed";
 }
 
-/** @param {CallRecord} call @returns {typeof fetch} */
-function watchingFetch(call) {
-	return async (input, init) => {
-		try {
-			const response = await fetch(input, init);
-			call.status = response.status;
-			call.retryAfterMs = retryAfterMs(response.headers.get("retry-after"), Date.now());
-			return response;
-		} catch (error) {
-			if (!init?.signal?.aborted) call.networkError = networkErrorName(error);
-			throw error;
-		}
-	};
-}
+/** @type {AsyncLocalStorage<CallRecord>} the model call on whose behalf code runs */
+const currentCall = new AsyncLocalStorage();
+const plainFetch = globalThis.fetch;
+
+/**
+ * Every dialect ends in this fetch, also those whose client takes none of its own (Google's): here a failed call's
+ * status, Retry-After and errno are seen, of which Pi keeps a sentence at best.
+ * @type {typeof fetch}
+ */
+globalThis.fetch = async function watchedFetch(input, init) {
+	const call = currentCall.getStore();
+	if (!call) return plainFetch(input, init);
+	try {
+		const response = await plainFetch(input, init);
+		call.status = response.status;
+		call.retryAfterMs = retryAfterMs(response.headers.get("retry-after"), Date.now());
+		return response;
+	} catch (error) {
+		if (!init?.signal?.aborted) call.networkError = networkErrorName(error);
+		throw error;
+	}
+};
 
 /**
  * What an agent calls its model with: own key, own headers, own trace, no retries, and a record of what happened.
@@ -85,7 +91,7 @@ export function createStreamFunction(run) {
 		const call = new CallRecord();
 		calls.last = call;
 		const traceparent = childTraceparent(run.traceparent);
-		return getApiProvider(model.api).streamSimple(model, context, {
+		const callOptions = {
 			...options,
 			// Some clients refuse to start without a key; an endpoint of the worker's own may need none.
 			apiKey: run.endpoint.api_key ?? "none",
@@ -96,8 +102,8 @@ export function createStreamFunction(run) {
 			},
 			maxRetries: 0,
 			env: {},
-			...(WITH_FETCH.has(model.api) ? { fetch: watchingFetch(call) } : {}),
-		});
+		};
+		return currentCall.run(call, () => getApiProvider(model.api).streamSimple(model, context, callOptions));
 	};
 	return { stream, calls };
 }
