@@ -31,7 +31,7 @@ class Books(RuleBasedStateMachine):
         self.owners = 0
         self.held: dict[int, Receipt] = {}
         self.started: set[int] = set()
-        self.claim = 0
+        self.position = 0
 
     # what is true
 
