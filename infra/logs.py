@@ -6,7 +6,7 @@ task with `structlog.contextvars`; both become fields of the line.
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Literal, TextIO
 
 import structlog
@@ -28,9 +28,17 @@ _NOISY: Mapping[str, int] = {
 
 
 def configure_logs(
-    level: str, *, log_format: LogFormat = "auto", redactor: Redactor | None = None, stream: TextIO | None = None
+    level: str,
+    *,
+    log_format: LogFormat = "auto",
+    redactor: Redactor | None = None,
+    stream: TextIO | None = None,
+    quieter: Collection[str] = (),
 ) -> None:
-    """Send every log of this process to `stream` (stderr), from `level` up. Call it once, before work starts."""
+    """Send every log of this process to `stream` (stderr), from `level` up. Call it once, before work starts.
+
+    Of the loggers in `quieter` only warnings are shown, unless `level` is debug.
+    """
     output = stream or sys.stderr
     for_people = log_format == "console" or (log_format == "auto" and output.isatty())
     shared: list[Processor] = [
@@ -54,12 +62,20 @@ def configure_logs(
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
     handler = logging.StreamHandler(output)
     handler.setFormatter(_RedactingFormatter(formatter, redactor))
+    if level != "debug":
+        handler.addFilter(_is_worth_a_line)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name, quietest in _NOISY.items():
+    for name, quietest in {**_NOISY, **dict.fromkeys(quieter, logging.WARNING)}.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(quietest, root.level))
     logging.captureWarnings(capture=True)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """aiokafka reports as errors what every new or restarted cluster answers at first, and tries again by itself."""
+    text = record.getMessage() if record.name.startswith("aiokafka") else ""
+    return not any(name in text for name in ("GroupCoordinatorNotAvailableError", "NotCoordinatorForGroupError"))
 
 
 def _console(output: TextIO) -> structlog.dev.ConsoleRenderer:

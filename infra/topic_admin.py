@@ -28,6 +28,10 @@ class TopicsError(Exception):
     """A broker refused something. Its text is one line."""
 
 
+class TopicsMissing(TopicsError):
+    """Topics that are needed do not exist."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterState:
     """What the cluster says."""

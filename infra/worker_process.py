@@ -13,8 +13,8 @@ from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import unknown_variables
-from agentstream.infra.topic_admin import topic_admin
-from agentstream.infra.topics import TopicsError, every_topic
+from agentstream.infra.topic_admin import TopicsMissing, topic_admin
+from agentstream.infra.topics import every_topic
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
 
@@ -27,7 +27,7 @@ STARTED = "worker started"
 async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then let runs finish; a second signal ends the process at once.
 
-    Raises SettingsError, ToolMissing, SidecarUnavailable, TopicsError or aiokafka's KafkaError if it cannot start.
+    Raises SettingsError, ToolMissing, SidecarUnavailable, TopicsMissing or aiokafka's KafkaError if it cannot start.
     """
     stop = asyncio.Event()
     with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
@@ -69,12 +69,12 @@ async def serve(
 
 
 async def check_topics(connection: KafkaConnection, topics: Topics) -> None:
-    """Raise TopicsError if one is missing: aiokafka would wait for it in silence."""
+    """Raise TopicsMissing if one is missing: aiokafka would wait for it in silence."""
     async with topic_admin(connection) as admin:
         there = (await admin.state(every_topic(topics))).topics
     missing = [name for name in every_topic(topics) if name not in there]
     if missing:
-        raise TopicsError(f"topics are missing: {', '.join(missing)}. Make them with `agentstream topics apply`.")
+        raise TopicsMissing(f"topics are missing: {', '.join(missing)}. Make them with `agentstream topics apply`.")
 
 
 def say_findings(plan: WorkerPlan) -> None:

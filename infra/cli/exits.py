@@ -43,7 +43,7 @@ class CommandError(Exception):
 
 def exit_code(error: BaseException, *, debug: bool) -> int:
     """Say on stderr what went wrong, if anything did, and return the exit code."""
-    names = {kind.__name__ for kind in type(error).__mro__}
+    names = _names(error)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else OK
     if "Exit" in names:
@@ -63,12 +63,15 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
     return code
 
 
-def _explained(error: BaseException, names: set[str]) -> tuple[str, int]:
+def _names(error: BaseException) -> tuple[str, ...]:
+    return tuple(kind.__name__ for kind in type(error).__mro__)
+
+
+def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     if isinstance(error, BaseExceptionGroup):
-        first = error.exceptions[0]
-        return _explained(first, {kind.__name__ for kind in type(first).__mro__})
+        return _explained(error.exceptions[0], _names(error.exceptions[0]))
     text = " ".join(str(error).split())
-    known = next((code for name, code in _BY_NAME.items() if name in names), None)
+    known = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if isinstance(error, CommandError):
         known = error.code
     if "UsageError" in names:

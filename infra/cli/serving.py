@@ -8,6 +8,13 @@ from agentstream.infra.connection import redactor
 from agentstream.infra.logs import configure_logs
 from agentstream.infra.settings import Settings
 
+_OF_PARTITIONS = (
+    "agentstream.consumers.acquisition",
+    "agentstream.consumers.partition",
+    "agentstream.consumers.harness.sidecar",
+)
+"""What a developer does not want to read: two lines for each partition at every start."""
+
 
 def run_worker_command(context: Context) -> None:
     """Work until a signal."""
@@ -23,9 +30,9 @@ def run_dev(context: Context, *, tools: str | None, partitions: int | None) -> N
     from agentstream.infra.dev import run
 
     settings = context.settings(tools=tools)
-    _configure(settings)
+    _configure(settings, quieter=_OF_PARTITIONS)
     asyncio.run(run(settings, partitions=partitions, say=Screen().out))
 
 
-def _configure(settings: Settings) -> None:
-    configure_logs(settings.log_level, log_format=settings.log_format, redactor=redactor(settings))
+def _configure(settings: Settings, *, quieter: tuple[str, ...] = ()) -> None:
+    configure_logs(settings.log_level, log_format=settings.log_format, redactor=redactor(settings), quieter=quieter)

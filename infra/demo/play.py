@@ -50,5 +50,5 @@ async def _show_table(stage: Stage, played: Played) -> None:
     stage.show.table(
         [*rows, *played.rows],
         f"partition/offset on {topics.invoke_requests}, {topics.stream_deltas}, {topics.assistant_messages} "
-        f"({topics.dead_letters} for the bad record)",
+        f"(†: {topics.dead_letters}); tokens are in, out",
     )

@@ -117,7 +117,7 @@ async def bad_record(stage: Stage, played: Played) -> None:
             trace_id=headers.get("traceparent", "-").split("-")[1],
             request=f"{position.partition}/{position.offset}",
             deltas="–",
-            result=f"{letter.position.partition}/{letter.position.offset} (dead letter)",
+            result=f"{letter.position.partition}/{letter.position.offset} †",
         )
     )
 

@@ -1,5 +1,6 @@
 """How the demo looks: colours and a progress bar on a terminal, plain lines when piped."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,8 @@ from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.rendering import LiveRun, tokens
 from agentstream.schemas.results import InvokeResult
 
-COLUMNS = ("scene", "status", "crashes", "tokens in, out", "trace id", "request", "deltas", "result")
+COLUMNS = ("scene", "status", "crashes", "tokens", "trace id", "request", "deltas", "result")
+_TABLE_COLUMNS = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,25 +108,35 @@ class Show:
 
     def table(self, rows: Sequence[Row], legend: str) -> None:
         """What came of it all."""
-        if self._screen.for_people:
-            from rich.box import SIMPLE_HEAD
-            from rich.console import Console
-            from rich.table import Table
-
-            table = Table(box=SIMPLE_HEAD, pad_edge=False, title="What came of it", title_justify="left")
-            for name in COLUMNS:
-                table.add_column(name, overflow="fold", no_wrap=name not in {"scene", "trace id"})
+        self._screen.out("")
+        if self._screen.for_people and shutil.get_terminal_size().columns >= _TABLE_COLUMNS:
+            self._rich_table(rows)
+        elif self._screen.for_people:
             for row in rows:
-                table.add_row(*row.cells)
-            Console().print(table)
-        else:
-            widths = [max(len(cells[i]) for cells in (COLUMNS, *(row.cells for row in rows))) for i in range(8)]
-            self._screen.out("")
-            for cells in (COLUMNS, *(row.cells for row in rows)):
                 self._screen.out(
-                    "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+                    f"{styled(row.scene, 'bold')}: {row.status}, crashes {row.crashes}, tokens {row.usage}"
                 )
+                self._screen.note(f"  trace {row.trace_id}")
+                self._screen.note(f"  request {row.request} · deltas {row.deltas} · result {row.result}")
+        else:
+            lines = (COLUMNS, *(row.cells for row in rows))
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            for cells in lines:
+                padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+                self._screen.out("  ".join(padded).rstrip())
         self._screen.out(legend)
+
+    def _rich_table(self, rows: Sequence[Row]) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in COLUMNS:
+            table.add_column(name, no_wrap=True)
+        for row in rows:
+            table.add_row(*row.cells)
+        Console().print(table)
 
     def end(self, line: str) -> None:
         """The last line, with the time it took."""
