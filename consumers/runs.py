@@ -6,6 +6,7 @@ A run is one or more attempts. `attempt.py` plays one; here it is decided what i
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -25,9 +26,12 @@ from agentstream.consumers.pump import Abandoned, Bell
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
 from agentstream.consumers.watchdog import Watchdog
-from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted, StreamEvents
+from agentstream.schemas.requests import AgentParameters
 from agentstream.schemas.results import HarnessInfo, InvokeResult
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Admitted", "Interrupt", "Runs"]
 
@@ -84,7 +88,25 @@ class Runs:
                     for record in attempt.add(run.closing_event(outcome, None)):
                         yield record
         if not isinstance(outcome, Drained):
-            yield self._around.redactor.model(run.result(outcome))
+            yield self._redacted(run.result(outcome))
+
+    def _redacted(self, result: InvokeResult) -> InvokeResult:
+        """The result without secrets. One that cannot be redacted must not leave, nor may it end the worker."""
+        try:
+            return self._around.redactor.model(result)
+        except ValueError:
+            _log.exception("a result cannot be redacted", extra={"run_id": result.run_id})
+            problem = Problem.of(ErrorCode.INTERNAL, "a secret stands in a field that cannot be redacted")
+            return result.model_copy(
+                update={
+                    "status": "failed",
+                    "error": problem,
+                    "messages": (),
+                    "metadata": {},
+                    "usage": (),
+                    "parameters": AgentParameters(),
+                }
+            )
 
 
 class _Run:

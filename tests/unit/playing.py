@@ -44,6 +44,7 @@ class Scene:
     credentials: Credentials | None = None
     problem: Problem | None = None
     secrets: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     harness: Harness | None = None
 
     def admitted(self) -> Admitted:
@@ -67,7 +68,7 @@ class Scene:
                 model="p/m",
                 agents_md=self.agents_md,
                 choice=HarnessChoice(kind="scripted", options=self.options),
-                tools=(),
+                tools=self.tools,
                 limits=self.limits,
                 thinking="off",
                 stream=self.stream,

@@ -216,3 +216,11 @@ def test_a_secret_that_the_agent_says_leaves_nowhere(mode: StreamMode) -> None:
     told = [record.to_bytes().decode() for record in played.records] + [played.result.to_bytes().decode()]
     assert not any("canary" in text for text in told)
     assert played.result.text == "it is [redacted]"
+
+
+def test_a_result_that_cannot_be_redacted_leaves_without_what_it_said() -> None:
+    """A caller who knows the key asked for a tool of that name. Raising here ended the worker, and the next one."""
+    secret = "sk-canary-123456"
+    played = play(Scene(options={"text": "hello"}, tools=(secret,), secrets=(secret,)))
+    assert played.code == "internal"
+    assert "canary" not in played.result.to_bytes().decode()
