@@ -19,7 +19,8 @@ class EventBuffer:
     """What one caller has not yet taken of one run, at most `limit` bytes of it.
 
     A caller who falls behind by more is `lagged`: deltas of this run are no longer kept, and where that does not
-    suffice the oldest events go. What ends (parts, messages, tools) carries complete values, and the result everything.
+    suffice the oldest events go; the newest one stays. What ends (parts, messages, tools) carries complete values, and
+    the result everything.
     """
 
     def __init__(self, limit: int = MAX_BUFFERED_BYTES) -> None:
@@ -43,7 +44,7 @@ class EventBuffer:
             self.lagged = True
             self._events = deque(kept for kept in self._events if not isinstance(kept[0], _DROPPABLE))
             self._bytes = sum(cost for _, cost in self._events)
-        while self._bytes > self._limit:
+        while self._bytes > self._limit and len(self._events) > 1:
             self._bytes -= self._events.popleft()[1]
 
     def void(self) -> None:

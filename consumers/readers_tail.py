@@ -61,7 +61,7 @@ class Tail:
         """The next offset of each partition that is read; may stand before markers, which are no records."""
 
     async def open(self, *, also: Collection[str] = ()) -> None:
-        """Connect and look. Raises KafkaError, OSError, TimeoutError, and TopicMissing for this topic or one of `also`."""
+        """Connect and look. Raises KafkaError, OSError, TimeoutError, or TopicMissing: this topic or one of `also`."""
         consumer = await self._connected()
         try:
             async with asyncio.timeout(ASK_SECONDS):

@@ -1,0 +1,89 @@
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
+from agentstream.consumers.client_requests import request_of
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.errors import ErrorCode, Problem
+from agentstream.schemas.messages import Message
+from agentstream.schemas.requests import AgentParameters, InvokeRequest
+from tests.support.runs import result_of
+
+
+def test_a_text_is_one_user_turn_with_an_id_and_a_session_of_its_own() -> None:
+    request = request_of("hi", {})
+    assert request.messages == (Message.of_text("user", "hi"),)
+    assert UUID(request.id or "").version == 7
+    assert request.session_id == request.id
+
+
+def test_messages_may_be_plain_dictionaries_in_either_form() -> None:
+    request = request_of(
+        [
+            {"role": "user", "content": "hi"},
+            Message.of_text("assistant", "hello"),
+            {"role": "user", "parts": [{"type": "text", "content": "bye"}]},
+        ],
+        {},
+    )
+    assert [(message.role, message.text) for message in request.messages] == [
+        ("user", "hi"),
+        ("assistant", "hello"),
+        ("user", "bye"),
+    ]
+
+
+def test_options_go_before_what_a_given_request_says_and_leave_the_rest() -> None:
+    given = InvokeRequest(
+        id="a", session_id="s", ttl_ms=5, messages=(Message.of_text("user", "hi"),), metadata={"k": "v"}
+    )
+    deadline = datetime(2030, 1, 1, tzinfo=UTC)
+    request = request_of(given, {"session_id": "t", "deadline": deadline, "parameters": {"tools": ["bash"]}})
+    assert request == given.model_copy(
+        update={"session_id": "t", "deadline": deadline, "parameters": AgentParameters(tools=("bash",))}
+    )
+
+
+def test_a_run_id_of_the_callers_own_is_kept_and_names_the_session_too() -> None:
+    request = request_of("hi", {"run_id": "mine"})
+    assert (request.id, request.session_id) == ("mine", "mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "where"),
+    [
+        ([], {}, "messages"),
+        ([{"role": "assistant", "content": "hi"}], {}, "last message"),
+        ([{"role": "user", "content": 5}], {}, "messages.0"),
+        ("hi", {"run_id": "../x"}, "id"),
+        ("hi", {"parameters": {"model": "no slash"}}, "parameters.model"),
+        ("hi", {"ttl_ms": "5"}, "ttl_ms"),
+    ],
+)
+def test_what_no_worker_would_accept_is_refused_before_it_is_sent(
+    content: list[dict[str, object]], options: dict[str, object], where: str
+) -> None:
+    with pytest.raises(RequestRefused, match=where):
+        request_of(content, options)  # type: ignore[arg-type]
+
+
+def test_a_client_wants_to_know_where_the_brokers_are() -> None:
+    with pytest.raises(TypeError):
+        AgentClient()
+    with pytest.raises(TypeError):
+        AgentClient("localhost:9092", connection=KafkaConnection(bootstrap_servers="localhost:9092"))
+
+
+async def test_a_client_without_a_broker_says_so_and_leaves_nothing(unused_tcp_port: int) -> None:
+    with pytest.raises(BrokerUnavailable):
+        async with AgentClient(f"127.0.0.1:{unused_tcp_port}"):
+            pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_failed_run_says_why_in_one_line() -> None:
+    failed = result_of().model_copy(update={"status": "failed", "error": Problem.of(ErrorCode.NO_OUTPUT)})
+    assert str(RunFailed(failed)) == "run run failed: no_output: The agent produced nothing"
