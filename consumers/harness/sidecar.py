@@ -63,6 +63,7 @@ class Sidecar:
     async def __aenter__(self) -> Self:
         link = await self._start()
         self._keeper = asyncio.create_task(self._keep(link), name="sidecar-keeper")
+        self._keeper.add_done_callback(self._kept)
         return self
 
     async def __aexit__(
@@ -118,6 +119,12 @@ class Sidecar:
                 logger.error("no sidecar: %s", self._redact(self.problem))  # noqa: TRY400  # no trace: it says all
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._patience.restart_most)
+
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        # Only a bug of ours ends the keeper by itself; without it a dead sidecar would stay dead in silence.
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self.problem = "nobody watches the sidecar any more: restart the worker"
+            logger.error("the sidecar's keeper failed", exc_info=error)
 
     def _log(self, line: str) -> None:
         logger.warning("sidecar: %s", self._redact(line)[:_LOG_LINE])
