@@ -46,7 +46,7 @@ class Books(RuleBasedStateMachine):
         self.begin = self.end = first
         self.acquire(new_owner=True)
 
-    @rule(hole=st.integers(0, 3), count=st.integers(1, 5))
+    @rule(hole=st.integers(0, 3), count=st.integers(1, 9))
     def records_are_written_and_markers_leave_holes(self, hole: int, count: int) -> None:
         self.end += hole
         self.records += range(self.end, self.end + count)
@@ -107,41 +107,32 @@ class Books(RuleBasedStateMachine):
     def write(self, state: CommitState, finishing: set[int]) -> None:
         self.committed = (state.offset, encode(state))
         self.finished |= finishing
-        self.marked = {offset for offset, entry in state.open.items() if entry.started}
+        self.marked = self.started - finishing
 
     # owners
 
-    @rule(last=st.sampled_from(["nothing", "committed, unheard"]), data=st.data())
-    def the_owner_crashes(self, last: str, data: st.DataObject) -> None:
-        if last == "committed, unheard" and self.held:
-            finishing = data.draw(st.sets(st.sampled_from(sorted(self.held))))
-            self.write(self.ledger.state(finishing), finishing)
-        for offset in self.marked & self.unfinished:
-            self.strikes[offset] = self.strikes.get(offset, 0) + 1
-        self.acquire(new_owner=True)
-
-    @rule()
-    def the_owner_releases(self) -> None:
-        self.write(self.ledger.state(released=True), set())
-        self.acquire(new_owner=True)
-
-    @rule()
-    def the_owner_claims_again(self) -> None:
-        """A claim whose commit was in doubt."""
-        self.acquire(new_owner=False)
-
-    @rule()
-    def the_groups_offsets_are_lost(self) -> None:
-        self.committed = None
-        self.strikes.clear()
-        self.acquire(new_owner=True)
-
-    @rule(data=st.data())
-    def records_expire_while_nobody_reads(self, data: st.DataObject) -> None:
-        for offset in self.marked & self.unfinished:
-            self.strikes[offset] = self.strikes.get(offset, 0) + 1
-        self.begin = data.draw(st.integers(self.begin, self.end))
-        self.acquire(new_owner=True)
+    @rule(
+        how=st.sampled_from(["crash", "crash after a commit", "release", "claim in doubt", "offsets lost", "expiry"]),
+        data=st.data(),
+    )
+    def the_partition_is_acquired_after(self, how: str, data: st.DataObject) -> None:
+        match how:
+            case "crash after a commit" if self.held:
+                finishing = data.draw(st.sets(st.sampled_from(sorted(self.held))))
+                self.write(self.ledger.state(finishing), finishing)
+            case "release":
+                self.started.clear()
+                self.write(self.ledger.state(released=True), set())
+            case "offsets lost":
+                self.committed = None
+                self.strikes.clear()
+                self.marked.clear()
+            case "expiry":
+                self.begin = data.draw(st.integers(self.begin, self.end))
+        if how != "claim in doubt":
+            for offset in self.marked & self.unfinished:
+                self.strikes[offset] = self.strikes.get(offset, 0) + 1
+        self.acquire(new_owner=how != "claim in doubt")
 
     def where(self) -> tuple[int, str]:
         assert self.committed is not None
@@ -187,7 +178,7 @@ class CrampedBooks(Books):
 
     def __init__(self) -> None:
         super().__init__()
-        self.limit = mock.patch.object(metadata, "MAX_METADATA", 84)
+        self.limit = mock.patch.object(metadata, "MAX_METADATA", 64)
         self.limit.start()
 
     def teardown(self) -> None:
@@ -195,6 +186,6 @@ class CrampedBooks(Books):
 
 
 TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBooks.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestCrampedBooks = CrampedBooks.TestCase
-TestCrampedBooks.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCrampedBooks.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

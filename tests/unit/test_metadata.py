@@ -124,6 +124,14 @@ def test_a_list_of_offsets_that_was_cut_short_is_not_taken_for_a_short_list() ->
             decode(0, body(n=100_000, p=cut))
 
 
+def test_strange_characters_within_a_list_are_not_skipped() -> None:
+    # Python's decoder passes over what is not base64, and would read another list out of the rest.
+    text = packed(bytes(range(1, 100)))
+    for strange in ("!", "\n", " ", "="):
+        with pytest.raises(UnreadableMetadata):
+            decode(0, body(n=100_000, p=text[:8] + strange * 4 + text[8:]))
+
+
 def test_a_gap_that_was_cut_short_is_not_forgotten() -> None:
     with pytest.raises(UnreadableMetadata):
         decode(0, body(n=100, p=packed(b"\x01\x02\x83")))
