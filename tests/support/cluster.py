@@ -119,6 +119,12 @@ class Cluster:
             while sum(entry.started for entry in (await self.committed()).state.open.values()) < started:
                 await asyncio.sleep(0.05)
 
+    async def until_seen(self, requests: int) -> None:
+        """Wait until the committed metadata speaks of so many requests."""
+        async with patience():
+            while (await self.committed()).state.next_offset < requests:
+                await asyncio.sleep(0.05)
+
     async def until_committed(self, offset: int) -> None:
         """Wait until the group has committed this offset, or a higher one."""
         async with patience():

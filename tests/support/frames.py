@@ -19,11 +19,13 @@ class Api(IntEnum):
     """The requests that tests speak of, by API key."""
 
     PRODUCE = 0
+    FETCH = 1
     METADATA = 3
     OFFSET_FETCH = 9
     FIND_COORDINATOR = 10
     JOIN_GROUP = 11
     HEARTBEAT = 12
+    SYNC_GROUP = 14
     INIT_PRODUCER_ID = 22
     ADD_PARTITIONS_TO_TXN = 24
     END_TXN = 26
