@@ -36,7 +36,10 @@ Price = Annotated[str, StringConstraints(pattern=r"^\d{1,6}(\.\d{1,9})?$")]
 
 
 class _Settings(BaseSettings):
-    """Environment over what the file says; a name in the file that does not exist is an error, not a surprise."""
+    """Plain values. `settings_file` lays environment, file and options over each other.
+
+    A name in the file that does not exist is an error, not a surprise.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True)
 
@@ -49,8 +52,8 @@ class _Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first; what the file said comes as arguments."""
-        return env_settings, init_settings
+        """Nothing but the arguments: read here, the environment would win over options of the command line."""
+        return (init_settings,)
 
 
 class KafkaSettings(_Settings):
@@ -131,9 +134,6 @@ class LimitSettings(_Settings):
 
 class CredentialSettings(_Settings):
     """How to reach one provider. Only the file holds these, except for OPENAI_API_KEY and ANTHROPIC_API_KEY."""
-
-    # Without this every field would be looked up in the environment under its bare name, PROVIDER and HEADERS included.
-    model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_NO_SUCH_CREDENTIALS_")
 
     provider: Annotated[str, StringConstraints(pattern=r"^[^/\s]{1,64}$")] = Field(
         description="The provider it is for: the first part of `provider/id`."

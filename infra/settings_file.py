@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from agentstream.infra.settings import FILE_NAME, CredentialSettings, KafkaSettings, LimitSettings, Settings
@@ -43,21 +43,14 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
     path = _file(config)
     content = _read(path) if path is not None else {}
     where = str(path) if path is not None else FILE_NAME
-    kafka = _made(KafkaSettings, _table(content, "kafka", where), where, "kafka.")
-    limits = _made(LimitSettings, _table(content, "limits", where), where, "limits.")
+    kafka = _layered(KafkaSettings, _table(content, "kafka", where), where, "kafka.")
+    limits = _layered(LimitSettings, _table(content, "limits", where), where, "limits.")
     named = _table(content, "credentials", where)
     credentials = _from_environment() | {
         name: _made(CredentialSettings, _table(named, name, where), where, f"credentials.{name}.") for name in named
     }
-    overlaid = _made(Settings, content | {"credentials": {}}, where, "")
-    values = {"kafka": kafka, "limits": limits, "credentials": credentials, **(overrides or {})}
-    if not values.keys() <= Settings.model_fields.keys():
-        raise TypeError(f"no such setting: {values.keys() - Settings.model_fields.keys()}")
-    try:
-        # Validated again, since options of the command line come in here; the environment must not win a second time.
-        return Settings.model_validate(overlaid.model_copy(update=values).__dict__)
-    except ValidationError as error:
-        raise SettingsError(_line(Settings, error.errors(include_url=False)[0], where, "")) from None
+    nested = {"kafka": kafka, "limits": limits, "credentials": credentials}
+    return _layered(Settings, content, where, "", over={**nested, **(overrides or {})})
 
 
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -92,14 +85,23 @@ def _table(content: dict[str, object], name: str, where: str) -> dict[str, objec
     return table
 
 
+def _layered(
+    model: type[S], values: Mapping[str, object], where: str, prefix: str, *, over: Mapping[str, object] | None = None
+) -> S:
+    """What the file says, below the environment, below `over`."""
+    try:
+        environment = EnvSettingsSource(model)()
+    except UnreadableVariable as error:
+        raise SettingsError(str(error)) from None
+    return _made(model, {**values, **environment, **(over or {})}, where, prefix)
+
+
 def _made(model: type[S], values: Mapping[str, object], where: str, prefix: str) -> S:
     make: Callable[..., S] = model
     try:
         return make(**values)
     except ValidationError as error:
         raise SettingsError(_line(model, error.errors(include_url=False)[0], where, prefix)) from None
-    except UnreadableVariable as error:
-        raise SettingsError(str(error)) from None
 
 
 def _line(model: type[BaseSettings], error: ErrorDetails, where: str, prefix: str) -> str:
@@ -114,7 +116,7 @@ def _line(model: type[BaseSettings], error: ErrorDetails, where: str, prefix: st
         return f"{prefix}{name} in {where}: {sentence}; the README lists all settings"
     hint = f" ({field.description})" if field.description else ""
     in_file = f"{prefix}{name} in {where}"
-    if model is CredentialSettings:
+    if not model.model_config.get("env_prefix"):
         return f"{in_file}: {sentence}{hint}"
     return f"{model.model_config.get('env_prefix')}{name}".upper() + f" ({in_file}): {sentence}{hint}"
 
