@@ -1,4 +1,4 @@
-"""One attempt at a run: from the harness's start to an outcome, with everything that may go wrong between."""
+"""One attempt at a run: from the harness's start to an ending, with everything that may go wrong between."""
 
 import asyncio
 import logging
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentstream.consumers.bill import Bill
+from agentstream.consumers.ending import Ending
 from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessEvent, HarnessRequest
 from agentstream.consumers.interrupt import Interrupt
 from agentstream.consumers.numbering import Numbering
-from agentstream.consumers.outcome import Outcome
 from agentstream.consumers.pump import STOP_SECONDS, Abandoned, Bell, Pump, Pumped
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.watchdog import NEVER, Watchdog
@@ -57,15 +57,15 @@ class Attempt:
         self._bill = bill
         self._interrupt = interrupt
         self._around = surroundings
-        self._outcome: Outcome | None = None
+        self._ending: Ending | None = None
         self._terminal: Finished | Failed | None = None
         self._terminal_due = NEVER
 
     @property
-    def outcome(self) -> Outcome:
+    def ending(self) -> Ending:
         """How it ended, once `play` is over."""
-        assert self._outcome is not None
-        return self._outcome
+        assert self._ending is not None
+        return self._ending
 
     @property
     def last_seq(self) -> int:
@@ -77,7 +77,7 @@ class Attempt:
         return self._numbering.add(event, at=_time(), time=self._around.now())
 
     async def play(self, started: RunStarted) -> AsyncGenerator[StreamEvents, None]:
-        """Run the harness until an outcome stands. Closed early, the harness is cancelled and nothing more comes."""
+        """Run the harness until an ending stands. Closed early, the harness is cancelled and nothing more comes."""
         bell = Bell()
         with self._interrupt.ringing(bell):
             name = f"harness {self.request.run_id} {self.request.attempt_id}"
@@ -85,10 +85,10 @@ class Attempt:
             try:
                 for record in self.add(started):
                     yield record
-                while self._outcome is None:
+                while self._ending is None:
                     for record in self._step(pump, _time()):
                         yield record
-                    if self._outcome is None:
+                    if self._ending is None:
                         await bell.wait(self._due)
             finally:
                 await self._stop(pump)
@@ -101,15 +101,15 @@ class Attempt:
     def _step(self, pump: Pump, at: float) -> list[StreamEvents]:
         """Take what came, look at the clock."""
         records: list[StreamEvents] = []
-        while self._outcome is None and (pumped := pump.take()) is not None:
+        while self._ending is None and (pumped := pump.take()) is not None:
             records += self._take(pumped, at)
-        if self._outcome is None:
-            self._outcome = self._judge(pump, at)
+        if self._ending is None:
+            self._ending = self._judge(pump, at)
         if self._numbering.due is not None and self._numbering.due <= at:
             records += self._numbering.flush()
         if records:
             self._watchdog.emitted(at=at)
-        elif self._outcome is None and self._watchdog.is_silent(at=at):
+        elif self._ending is None and self._watchdog.is_silent(at=at):
             self._watchdog.emitted(at=at)
             records = self.add(RunAlive()) + self._numbering.flush()
         return records
@@ -117,30 +117,30 @@ class Attempt:
     def _take(self, pumped: Pumped, at: float) -> list[StreamEvents]:
         match pumped.event:
             case event if self._terminal is not None:
-                self._outcome = self._broken_port(f"yielded {type(event).__name__} after its end")
+                self._ending = self._broken_port(f"yielded {type(event).__name__} after its end")
             case Finished() | Failed() as terminal:
                 self._terminal, self._terminal_due = terminal, at + STOP_SECONDS
             case event if isinstance(event, HarnessEvent):
-                self._outcome = self._watchdog.saw(event, at=at)
-                if self._outcome is None:
+                self._ending = self._watchdog.saw(event, at=at)
+                if self._ending is None:
                     self._bill.saw(event)
                     if isinstance(event, MessageEnded) and event.message is not None:
                         self.messages.append(event.message)
                     return self._numbering.add(event, at=at, time=pumped.time)
             case event:
-                self._outcome = self._broken_port(f"yielded {type(event).__name__}, which is no event")
+                self._ending = self._broken_port(f"yielded {type(event).__name__}, which is no event")
         return []
 
-    def _judge(self, pump: Pump, at: float) -> Outcome | None:
-        """Whether an outcome stands by now, after all that came was taken."""
+    def _judge(self, pump: Pump, at: float) -> Ending | None:
+        """Whether an ending stands by now, after all that came was taken."""
         if pump.ended:
-            return self._ending(pump)
+            return self._how_it_ended(pump)
         if self._terminal is not None:
             # It said how it ended but does not end: what it said counts, and it will be stopped or left behind.
             return self._said(self._terminal) if at >= self._terminal_due else None
         return self._interrupt.requested or self._watchdog.broken(at=at)
 
-    def _ending(self, pump: Pump) -> Outcome:
+    def _how_it_ended(self, pump: Pump) -> Ending:
         if pump.error is not None:
             lines = "".join(traceback.format_exception(pump.error))
             _log.error("harness raised:\n%s", self._around.redactor.text(lines), extra=self._log_extra)

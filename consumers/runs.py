@@ -2,7 +2,7 @@
 
     Runs.execute(Admitted, Interrupt) -> StreamEvents …, one InvokeResult
 
-A run is one or more attempts. `attempt.py` plays one; here it is decided what its outcome means: try again, or the end.
+A run is one or more attempts. `attempt.py` plays one; here it is decided what its ending means: try again, or the end.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from uuid_utils.compat import uuid7
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.attempt import Attempt, Surroundings
 from agentstream.consumers.bill import Bill
+from agentstream.consumers.ending import Ending, problem_of, reason_of, status_of
 from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessRequest
 from agentstream.consumers.interrupt import Cancelled, Drained, Interrupt
 from agentstream.consumers.numbering import AttemptName, Numbering
-from agentstream.consumers.outcome import Outcome, problem_of, reason_of, status_of
 from agentstream.consumers.pump import Abandoned, Bell
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
@@ -72,23 +72,23 @@ class Runs:
         """
         interrupt = interrupt or Interrupt()
         run = _Run(admitted, interrupt, harness=self._harnesses[admitted.parameters.choice.kind], around=self._around)
-        outcome: Outcome | None = run.refusal()
-        while outcome is None:
+        ending: Ending | None = run.refusal()
+        while ending is None:
             attempt = run.begin_attempt()
             async with aclosing(attempt.play(run.started_event)) as records:
                 async for record in records:
                     yield record
-            outcome, retry = run.judge(attempt.outcome, self._rng)
-            for record in attempt.add(run.closing_event(attempt.outcome, retry)):
+            ending, retry = run.judge(attempt.ending, self._rng)
+            for record in attempt.add(run.closing_event(attempt.ending, retry)):
                 yield record
             if retry is not None:
-                outcome = await run.wait(retry)
+                ending = await run.wait(retry)
                 # The next attempt's `run.started` voids this one; without one, the stream still needs its end.
-                if isinstance(outcome, Cancelled):
-                    for record in attempt.add(run.closing_event(outcome, None)):
+                if isinstance(ending, Cancelled):
+                    for record in attempt.add(run.closing_event(ending, None)):
                         yield record
-        if not isinstance(outcome, Drained):
-            yield self._redacted(run.result(outcome))
+        if not isinstance(ending, Drained):
+            yield self._redacted(run.result(ending))
 
     def _redacted(self, result: InvokeResult) -> InvokeResult:
         """The result without secrets. One that cannot be redacted must not leave, nor may it end the worker."""
@@ -162,35 +162,35 @@ class _Run:
         )
         return self._attempt
 
-    def judge(self, outcome: Outcome, rng: Random) -> tuple[Outcome | None, RetryDecision | None]:
-        """What an attempt's outcome means for the run: its own outcome, or another attempt."""
-        self._bill.close_attempt(outcome.cost if isinstance(outcome, Finished | Failed) else None)
-        if not isinstance(outcome, Failed):
-            return outcome, None
-        self._tried = self._tried.plus(outcome)
+    def judge(self, ending: Ending, rng: Random) -> tuple[Ending | None, RetryDecision | None]:
+        """What an attempt's ending means for the run: its own ending, or another attempt."""
+        self._bill.close_attempt(ending.cost if isinstance(ending, Finished | Failed) else None)
+        if not isinstance(ending, Failed):
+            return ending, None
+        self._tried = self._tried.plus(ending)
         retry = decide_retry(
-            outcome,
+            ending,
             self._tried,
             max_attempts=self._admitted.parameters.limits.max_attempts,
             time_left_ms=(self._total_due - asyncio.get_running_loop().time()) * 1000,
             rng=rng,
         )
-        return (outcome, None) if retry is None else (None, retry)
+        return (ending, None) if retry is None else (None, retry)
 
-    def closing_event(self, outcome: Outcome, retry: RetryDecision | None) -> RunRetrying | RunEnded:
+    def closing_event(self, ending: Ending, retry: RetryDecision | None) -> RunRetrying | RunEnded:
         """The last event of an attempt."""
-        if isinstance(outcome, Drained):
+        if isinstance(ending, Drained):
             return RunRetrying(delay_ms=0, reason="draining")
         if retry is not None:
-            return RunRetrying(error=problem_of(outcome), delay_ms=retry.delay_ms)
+            return RunRetrying(error=problem_of(ending), delay_ms=retry.delay_ms)
         return RunEnded(
-            status=status_of(outcome),
-            finish_reason=reason_of(outcome),
+            status=status_of(ending),
+            finish_reason=reason_of(ending),
             usage=self._bill.usage,
-            error=problem_of(outcome),
+            error=problem_of(ending),
         )
 
-    async def wait(self, retry: RetryDecision) -> Outcome | None:
+    async def wait(self, retry: RetryDecision) -> Ending | None:
         """Wait for the next attempt; gives what interrupted it, if anything."""
         bell, loop = Bell(), asyncio.get_running_loop()
         due = loop.time() + retry.delay_ms / 1000
@@ -199,7 +199,7 @@ class _Run:
                 await bell.wait(due)
         return self._interrupt.requested
 
-    def result(self, outcome: Finished | Failed | Cancelled) -> InvokeResult:
+    def result(self, ending: Finished | Failed | Cancelled) -> InvokeResult:
         """The run's result."""
         admitted, attempt = self._admitted, self._attempt
         kind, versions = self._harness.kind, dict(self._harness.versions)
@@ -207,12 +207,12 @@ class _Run:
             run_id=admitted.run_id,
             session_id=admitted.session_id,
             partition=admitted.position.partition,
-            status=status_of(outcome),
+            status=status_of(ending),
             messages=tuple(attempt.messages) if attempt else (),
-            finish_reason=reason_of(outcome),
+            finish_reason=reason_of(ending),
             usage=self._bill.usage,
             cost=self._bill.cost,
-            error=problem_of(outcome),
+            error=problem_of(ending),
             claim=admitted.claim,
             attempt=attempt.request.attempt if attempt else 0,
             attempt_id=attempt.request.attempt_id if attempt else None,

@@ -6,12 +6,12 @@ from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import RunStatus
 from agentstream.schemas.messages import FinishReason
 
-Outcome = Finished | Failed | Cancelled | Drained
+Ending = Finished | Failed | Cancelled | Drained
 
 
-def status_of(outcome: Outcome) -> RunStatus:
+def status_of(ending: Ending) -> RunStatus:
     """The status in events and results."""
-    match outcome:
+    match ending:
         case Finished():
             return "completed"
         case Cancelled():
@@ -20,24 +20,24 @@ def status_of(outcome: Outcome) -> RunStatus:
             return "failed"
 
 
-def reason_of(outcome: Outcome) -> FinishReason:
+def reason_of(ending: Ending) -> FinishReason:
     """Why the model stopped."""
-    match outcome:
+    match ending:
         case Finished():
-            return outcome.finish_reason
+            return ending.finish_reason
         case Cancelled():
             return "cancelled"
         case _:
             return "error"
 
 
-def problem_of(outcome: Outcome) -> Problem | None:
+def problem_of(ending: Ending) -> Problem | None:
     """What went wrong, if anything did."""
-    match outcome:
+    match ending:
         case Failed():
-            problem = Problem.of(outcome.code, outcome.detail)
-            return problem if outcome.retriable is None else problem.model_copy(update={"retriable": outcome.retriable})
+            problem = Problem.of(ending.code, ending.detail)
+            return problem if ending.retriable is None else problem.model_copy(update={"retriable": ending.retriable})
         case Cancelled():
-            return Problem.of(ErrorCode.CANCELLED, outcome.reason)
+            return Problem.of(ErrorCode.CANCELLED, ending.reason)
         case _:
             return None
