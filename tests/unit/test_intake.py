@@ -10,11 +10,11 @@ from agentstream.consumers.intake import Intake
 @pytest.mark.parametrize(("count", "size"), [(100, 1), (10, 100)])
 def test_a_worker_is_full_at_its_bound_of_requests_or_bytes_and_opens_at_three_quarters(count: int, size: int) -> None:
     intake = Intake(max_held=100, max_bytes=1_000)
-    for _ in range(count - 1):
+    full: list[bool] = []
+    for _ in range(count):
         intake.taken(size)
-    assert not intake.full
-    intake.taken(size)
-    assert intake.full
+        full.append(intake.full)
+    assert full == [False] * (count - 1) + [True]
     while intake.held > 0.75 * count:
         assert intake.full, "each pause throws fetched records away: do not open for a single place"
         intake.released(size)

@@ -167,7 +167,8 @@ def test_started_marks_of_a_batch_that_failed_are_due_again() -> None:
 
 async def refuse_until(box: Outbox, bad: set[int], *, at_most: int = 20) -> tuple[list[list[int]], list[int]]:
     """Play brokers that refuse every batch with one of these offsets in it, unless it is the small fallback."""
-    tried, committed = [], []
+    tried: list[list[int]] = []
+    committed: list[int] = []
     while box.waiting and len(tried) < at_most:
         batch = await box.due()
         tried.append([item.outcome.offset for item in batch.ready])
