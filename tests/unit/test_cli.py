@@ -1,0 +1,169 @@
+import ast
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
+
+from agentstream.infra.broker import BrokerError
+from agentstream.infra.cli.exits import (
+    BUG,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    UNAVAILABLE,
+    USAGE,
+    CommandError,
+    exit_code,
+)
+from agentstream.infra.cli.invoking import Asked, request_options
+from agentstream.infra.cli.screen import Screen
+from agentstream.infra.settings_file import SettingsError
+from agentstream.infra.toolchain import ToolMissing
+from agentstream.infra.topic_admin import TopicsError, TopicsMissing
+from tests.architecture.sources import ROOT
+
+
+def agentstream(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agentstream.infra.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def asked(*assignments: str, **options: object) -> Asked:
+    values: dict[str, object] = {"session": None, "model": None, "agents_md": None, "harness": None, **options}
+    return Asked(text="hi", assignments=assignments, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (SettingsError("AGENTSTREAM_X: is wrong"), USAGE, "AGENTSTREAM_X: is wrong"),
+        (TopicsError("refused"), FAILED, "refused"),
+        (TopicsMissing("apply them"), UNAVAILABLE, "apply them"),
+        (BrokerError("no\nbroker"), UNAVAILABLE, "no broker"),
+        (ToolMissing("No Node", "Install it"), UNAVAILABLE, "No Node. Install it"),
+        (KafkaConnectionError("bootstrap"), UNAVAILABLE, "Kafka does not answer"),
+        (TopicAuthorizationFailedError("t"), UNAVAILABLE, "TopicAuthorizationFailedError"),
+        (ExceptionGroup("two", [SettingsError("inner")]), USAGE, "inner"),
+        (CommandError("stop", FAILED), FAILED, "stop"),
+        (KeyError("oops"), BUG, "a bug: --debug shows where"),
+    ],
+)
+def test_every_error_is_one_line_and_a_code(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, line: str
+) -> None:
+    assert exit_code(error, debug=False) == code
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_debug_shows_where_it_arose(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code(KeyError("oops"), debug=True)
+    assert "KeyError: 'oops'" in capsys.readouterr().err
+
+
+def test_a_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(KeyboardInterrupt(), debug=False) == INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+def test_the_codes_stand_in_the_help_and_in_the_readme() -> None:
+    done = agentstream("invoke", "--help")
+    assert done.returncode == OK
+    words = " ".join(done.stdout.split())
+    readme = (ROOT / "README.md").read_text()
+    for code in ("0", "1", "2", "3", "4", "70", "130"):
+        assert f" {code} " in words
+        assert f"\n| {code} |" in readme
+
+
+def test_wrong_usage_is_one_line_and_two() -> None:
+    for arguments in (["nonsense"], ["invoke"], ["topics", "apply", "--partitions", "x"], ["invoke", "hi", "--nope"]):
+        done = agentstream(*arguments)
+        assert (done.returncode, done.stderr.count("\n"), done.stdout) == (USAGE, 1, ""), done.stderr
+
+
+def test_the_command_line_loads_no_kafka_library_before_a_command_needs_it() -> None:
+    # aiokafka, pydantic and rich take half a second together, and `--help` must not.
+    code = (
+        "import sys, agentstream.infra.cli; print([m for m in ('aiokafka', 'pydantic', 'httpx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == []
+
+
+def test_set_reaches_any_parameter() -> None:
+    options = request_options(
+        asked(
+            "tools=bash,read",
+            "limits.max_turns=3",
+            "harness.options.text=hello there",
+            "thinking=low",
+            "metadata.customer=7",
+            harness="scripted",
+            model="a/b",
+            session="s1",
+        )
+    )
+    assert options == {
+        "parameters": {
+            "tools": ["bash", "read"],
+            "limits": {"max_turns": 3},
+            "harness": {"kind": "scripted", "options": {"text": "hello there"}},
+            "thinking": "low",
+            "model": "a/b",
+        },
+        "metadata": {"customer": "7"},
+        "session_id": "s1",
+    }
+
+
+def test_instructions_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "AGENTS.md"
+    file.write_text("Be brief.")
+    assert request_options(asked(agents_md=file))["parameters"] == {"agents_md": "Be brief."}
+
+
+@pytest.mark.parametrize("assignment", ["tools", "=x"])
+def test_an_assignment_without_name_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(CommandError, match="name=value"):
+        request_options(asked(assignment))
+    with pytest.raises(CommandError, match="limits is set"):
+        request_options(asked("limits=3", "limits.max_turns=3"))
+
+
+def test_a_pipe_gets_plain_tab_separated_lines() -> None:
+    out, err = StringIO(), StringIO()
+    screen = Screen(out=out, err=err)
+    screen.table(("name", "value"), [("a", "1"), ("b", "2")])
+    screen.json({"ü": [1]})
+    screen.note("working", "red")
+    assert out.getvalue() == 'a\t1\nb\t2\n{"ü": [1]}\n'
+    assert err.getvalue() == "working\n"
+
+
+def test_inspect_shows_what_takes_effect_with_these_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "AGENTS.md").write_text("Be brief.")
+    (tmp_path / "agent.json").write_text(
+        '{"tools": ["bash", "write"], "limits": {"max_turns": "x"}, "thinking": "low"}'
+    )
+    monkeypatch.setenv("AGENTSTREAM_AGENT_DIR", str(tmp_path))
+    monkeypatch.setenv("AGENTSTREAM_TOOLS", "bash,read")
+    monkeypatch.setenv("AGENTSTREAM_HARNESSES", "scripted,pi")
+    monkeypatch.setenv("AGENTSTREAM_LIMITS_IDLE_MS", "1234")
+    shown = json.loads(agentstream("inspect", "--json").stdout)
+    assert shown["allowed"] == {"harnesses": ["scripted", "pi"], "tools": ["bash", "read"], "credentials": []}
+    defaults = shown["defaults"]
+    assert (defaults["agents_md"], defaults["thinking"], defaults["tools"]) == ("Be brief.", "low", ["bash"])
+    assert defaults["harness"]["kind"] == "scripted"
+    assert defaults["limits"]["idle_ms"] == 1234
+    assert len(shown["findings"]) == 2
+    parameters = shown["schemas"]["invoke-request"]["$defs"]["AgentParameters"]["properties"]
+    assert parameters["thinking"]["default"] == "low"
+    document = json.loads(agentstream("inspect", "--asyncapi").stdout)
+    assert document["asyncapi"] == "3.1.0"
+    assert document["components"]["schemas"]["Limits"]["properties"]["idle_ms"]["default"] == 1234

@@ -1,0 +1,59 @@
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agentstream.infra.dev_state import published, running_dev, state_path
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def test_a_running_dev_is_found_until_it_ends() -> None:
+    assert running_dev() is None
+    with published("localhost:1", "mine."):
+        found = running_dev()
+        assert found is not None
+        assert (found.bootstrap_servers, found.topic_prefix, found.pid) == ("localhost:1", "mine.", os.getpid())
+        assert state_path().parent.stat().st_mode & 0o077 == 0
+    assert running_dev() is None
+    assert not state_path().exists()
+
+
+def test_the_latest_dev_is_found_and_the_end_of_an_earlier_one_does_not_hide_it() -> None:
+    with published("localhost:1", "a."):
+        later = json.loads(state_path().read_text()) | {"bootstrap_servers": "localhost:2"}
+        state_path().write_text(json.dumps(later))
+    found = running_dev()
+    assert found is not None
+    assert found.bootstrap_servers == "localhost:2"
+
+
+def test_what_a_killed_dev_left_is_not_believed() -> None:
+    with published("localhost:1", "a."):
+        state = json.loads(state_path().read_text())
+        # The same pid, later: another process has it now.
+        for stale in ({"started": state["started"] - 100}, {"pid": max(psutil.pids()) + 1000}):
+            state_path().write_text(json.dumps(state | stale))
+            assert running_dev() is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "null"])
+def test_a_misshapen_file_is_none(text: str) -> None:
+    state_path().parent.mkdir(parents=True)
+    state_path().write_text(text)
+    assert running_dev() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_somebody_elses_file_is_not_believed() -> None:
+    # Without a runtime directory the file lies under /tmp, where anybody could put one that names their broker.
+    with published("localhost:1", "a."):
+        os.chown(state_path(), 12345, 12345)
+        assert running_dev() is None
+        os.chown(state_path(), 0, 0)
+        assert running_dev() is not None
