@@ -1,5 +1,6 @@
 """The one file that knows aiokafka's consumer: how each kind is built."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from agentstream.schemas.records import Position, Record
 Consumer = AIOKafkaConsumer
 """The name under which the rest of the code speaks of it."""
 
+STOP_SECONDS = 5.0
 FETCH_BYTES_PER_PARTITION = 256 * 1024
 """`pause()` throws prefetched data away, so little is fetched ahead. A larger record still comes, alone."""
 
@@ -73,6 +75,31 @@ def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> AIOKa
         isolation_level="read_committed" if read_committed else "read_uncommitted",
         max_partition_fetch_bytes=1024 * 1024,
     )
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer in bounded time, whatever state it is in.
+
+    aiokafka's own `stop()` raises CancelledError, and leaves tasks and sockets behind, if it finds a fetch that waits
+    to be tried again: it cancels that task and awaits it. To its caller that looks like a cancellation of his own.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    finally:
+        if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
+            stopping.cancel()
+            await _end_pieces(consumer)
+
+
+async def _end_pieces(consumer: AIOKafkaConsumer) -> None:
+    fetcher = consumer._fetcher
+    tasks: set[asyncio.Task[Any]] = set() if fetcher is None else {fetcher._fetch_task, *fetcher._pending_tasks}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
+    await consumer._client.close()
 
 
 def to_record(raw: Any) -> Record:

@@ -16,7 +16,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from agentstream.consumers.kafka import to_record
+from agentstream.consumers.kafka import stop_consumer, to_record
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Tail:
         """End the connection. May be called at any time, and again."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def partitions(self) -> tuple[int, ...]:
         """The topic's partitions as the cluster has them now. Raises as `ends`."""
@@ -185,7 +185,7 @@ class Tail:
                     async with asyncio.timeout(ASK_SECONDS):
                         await consumer.start()
                 except BaseException:
-                    await consumer.stop()
+                    await stop_consumer(consumer)
                     raise
                 self._consumer = consumer
                 self._assign()

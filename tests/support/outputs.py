@@ -1,12 +1,16 @@
 """Writes a worker's outputs by hand, in whatever order a test wants them to stand on the log."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
 
+from agentstream.consumers.readers import Read, TopicReader
 from agentstream.producers.kafka import idempotent_producer, transactional_producer
 from agentstream.producers.requests import Submitted
+from agentstream.schemas.codec import Rejection, decode_request
+from agentstream.schemas.errors import Problem
 from agentstream.schemas.events import (
     AnyEvent,
     MessageEnded,
@@ -20,12 +24,14 @@ from agentstream.schemas.events import (
 )
 from agentstream.schemas.headers import INVOKE_RESULT, cloud_event, delta_headers
 from agentstream.schemas.messages import Message, TextPart
-from agentstream.schemas.records import Headers
+from agentstream.schemas.records import Headers, Record
+from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES
 from agentstream.schemas.trace import TraceContext
 from tests.support.cluster import Cluster
 from tests.support.runs import flush, result_of
+from tests.support.waiting import WAIT_SECONDS
 
 TRACE = TraceContext.fresh()
 
@@ -48,9 +54,30 @@ class Outputs:
     """Writes to the outputs of one cluster. Made by `outputs_of`."""
 
     def __init__(self, cluster: Cluster, deltas: AIOKafkaProducer, results: AIOKafkaProducer) -> None:
+        self._connection = cluster.connection
         self._topics = cluster.topics
         self._deltas = deltas
         self._results = results
+
+    async def requests(self, count: int) -> list[tuple[Submitted, str]]:
+        """Wait for so many requests; returns all there are with the text of their last messages."""
+        found: list[tuple[Submitted, str]] = []
+        async with (
+            asyncio.timeout(WAIT_SECONDS),
+            TopicReader(self._connection, self._topics.invoke_requests, _request, start="beginning") as reader,
+        ):
+            while len(found) < count:
+                read = await anext(reader)
+                assert isinstance(read, Read)
+                assert isinstance(read.value, InvokeRequest)
+                submitted = Submitted(
+                    run_id=read.value.id or "",
+                    session_id=read.value.session_id or "",
+                    position=read.record.position,
+                    trace=TRACE,
+                )
+                found.append((submitted, read.value.messages[-1].text))
+        return found
 
     async def events(
         self,
@@ -112,6 +139,11 @@ class Outputs:
                 self._topics.assistant_messages, value, partition=partition, headers=list(headers)
             )
         await (self._results.commit_transaction() if commit else self._results.abort_transaction())
+
+
+def _request(record: Record) -> InvokeRequest | Problem:
+    found = decode_request(record)
+    return found.problem if isinstance(found, Rejection) else found
 
 
 @asynccontextmanager
