@@ -46,6 +46,8 @@ class Stubborn:
         self._sender = self
         self._message_accumulator = self
         self.client = self
+        self._batches: dict[object, list[object]] = {}
+        self._pending_batches: set[object] = set()
         self.failed_with: list[Exception] = []
         self.sender_task = asyncio.create_task(self._send(cancels_to_end_the_sender))
 
