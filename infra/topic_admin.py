@@ -113,9 +113,13 @@ class TopicAdmin:
             for member in group["members"]
         )
 
+    async def names(self) -> tuple[str, ...]:
+        """All topics of the cluster."""
+        return tuple(await self._client.list_topics())
+
     async def delete(self, names: Collection[str]) -> None:
         """Delete topics; those that do not exist are left out."""
-        there = set(await self._client.list_topics())
+        there = await self.names()
         response = await self._client.delete_topics([name for name in names if name in there])
         for name, code in response.topic_error_codes:
             _check(code, f"{name} cannot be deleted")
