@@ -86,8 +86,6 @@ def _sender_lives(producer: AIOKafkaProducer) -> bool:
 async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]", seconds: float) -> None:
     producer._closed = True
     stopping.cancel()
-    gone = KafkaConnectionError("the producer was stopped")
-    producer._message_accumulator.fail_all(gone)
     closing = asyncio.ensure_future(producer.client.close())
     await asyncio.wait({closing}, timeout=seconds)
     closing.cancel()
@@ -98,6 +96,14 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
             break
         task.cancel()
         await asyncio.wait({task}, timeout=seconds / 2)
-    for future in (stopping, closing):
+    # Last: a sender that lives would put failed batches back, and die of what it no longer finds.
+    accumulator = producer._message_accumulator
+    for batches in accumulator._batches.values():
+        # aiokafka takes each failed batch out of this set, and those that wait to be sent again are not in it.
+        accumulator._pending_batches.update(batches)
+    accumulator.fail_all(KafkaConnectionError("the producer was stopped"))
+    drains = [batch._drain_waiter for batch in accumulator._pending_batches]
+    # Looked at, or asyncio prints each as an error that nobody saw.
+    for future in (stopping, closing, *drains):
         if future.done() and not future.cancelled():
             future.exception()
