@@ -132,10 +132,16 @@ class Cluster:
                 await asyncio.sleep(0.05)
 
     async def configure(self, topic: str, **properties: int) -> None:
-        """Set properties of a topic, written with `_` for `.`."""
+        """Set properties of a topic, written with `_` for `.`, and wait until the broker knows them."""
         configs = {name.replace("_", "."): str(value) for name, value in properties.items()}
-        answers = await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+        answers = await self._admin.alter_configs([wanted])
         assert [code for answer in answers for code, *_ in answer.resources] == [0]
+        known: dict[str, str] = {}
+        async with patience():
+            while known != configs:
+                (answer,) = await self._admin.describe_configs([wanted])
+                known = {entry[0]: entry[1] for resource in answer.resources for entry in resource[-1]}
 
     async def delete_topic(self, topic: str) -> None:
         """Delete a topic."""

@@ -72,10 +72,19 @@ class Running:
         partition = self.partition(number)
         return None if partition is None else partition.closed_because
 
-    async def stop(self) -> None:
-        """Stop it as SIGTERM does, and wait until it has ended."""
+    def begin_stop(self) -> asyncio.Task[None]:
+        """Stop it as SIGTERM does; the task is done once it has ended."""
         self._stop.set()
-        await asyncio.wait({self._serving})
+        return self._serving
+
+    async def draining(self) -> None:
+        """Wait until it takes nothing more."""
+        partitions = self.worker.partitions
+        await eventually(lambda: all(partition._draining for partition in partitions), "all partitions drain")
+
+    async def stop(self) -> None:
+        """Stop it and wait until it has ended."""
+        await asyncio.wait({self.begin_stop()})
 
 
 @asynccontextmanager
