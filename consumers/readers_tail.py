@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -16,7 +16,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from agentstream.consumers.kafka import stop_consumer, to_record
+from agentstream.consumers.kafka import Consumer, stop_consumer, to_record
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ class Tail:
     Starts paused and without positions: `seek` gives them, `resume` begins.
     """
 
-    def __init__(self, new_consumer: Callable[[], AIOKafkaConsumer], topic: str) -> None:
+    def __init__(self, new_consumer: Callable[[], Consumer], topic: str) -> None:
         self._new_consumer = new_consumer
         self._topic = topic
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: Consumer | None = None
         self._connecting = asyncio.Lock()
         self._paused = True
         self._delay = 0.0
@@ -177,7 +177,7 @@ class Tail:
         log.warning("reading %s failed and begins again in %.1f s: %r", self._topic, self._delay, error)
         await self.close()
 
-    async def _connected(self) -> AIOKafkaConsumer:
+    async def _connected(self) -> Consumer:
         async with self._connecting:
             if self._consumer is None:
                 consumer = self._new_consumer()
@@ -210,7 +210,7 @@ class Tail:
         return {name.partition: offset for name, offset in offsets.items()}
 
 
-def _check_fetcher(consumer: AIOKafkaConsumer) -> None:
+def _check_fetcher(consumer: Consumer) -> None:
     """Raise if aiokafka's fetch task has died of a bug: `getmany` itself would return nothing for ever."""
     task: asyncio.Task[None] = consumer._fetcher.error_future
     if task.done():

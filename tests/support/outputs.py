@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiokafka import AIOKafkaProducer
-
 from agentstream.consumers.readers import Read, TopicReader
-from agentstream.producers.kafka import idempotent_producer, transactional_producer
+from agentstream.producers.kafka import Producer, idempotent_producer, transactional_producer
 from agentstream.producers.requests import Submitted
 from agentstream.schemas.codec import Rejection, decode_request
 from agentstream.schemas.errors import Problem
@@ -53,7 +51,7 @@ def answer(*pieces: str) -> list[AnyEvent]:
 class Outputs:
     """Writes to the outputs of one cluster. Made by `outputs_of`."""
 
-    def __init__(self, cluster: Cluster, deltas: AIOKafkaProducer, results: AIOKafkaProducer) -> None:
+    def __init__(self, cluster: Cluster, deltas: Producer, results: Producer) -> None:
         self._connection = cluster.connection
         self._topics = cluster.topics
         self._deltas = deltas
