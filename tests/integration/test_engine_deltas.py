@@ -53,14 +53,14 @@ async def test_a_result_does_not_wait_for_deltas_that_cannot_be_written(
 
 async def test_deltas_that_their_topic_refuses_are_given_up_at_once(cluster: Cluster) -> None:
     """A record above the topic's limit will never be taken: sent again and again it would hold up all that follows."""
-    await cluster.configure(cluster.topics.stream_deltas, max_message_bytes=2_000)
+    await cluster.configure(cluster.topics.stream_deltas, max_message_bytes=10_000)
     harness = GatedHarness()
     async with working(plan_of(cluster, harness)) as worker:
         await cluster.submit_all("large", "small")
         await harness.started("small")
         # Alone, since the refusal is one of the whole batch.
         await cluster.tail.until(lambda: {record.run_id for record in cluster.tail.events} == {"large", "small"})
-        await harness.finished("large", "x" * 4_000)
+        await harness.finished("large", "x" * 40_000)
         result = await cluster.tail.result("large")
         assert (result.status, result.deltas) == ("completed", "partial")
         assert result.last_seq >= 0
