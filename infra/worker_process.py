@@ -24,13 +24,15 @@ STARTED = "worker started"
 """The event that says that the worker is in the group; with its pid and its partitions."""
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings, *, stop_at_eof: bool = False) -> None:
     """Work until SIGTERM or SIGINT, then let runs finish; a second signal ends the process at once.
 
     Raises SettingsError, ToolMissing, SidecarUnavailable, TopicsMissing or aiokafka's KafkaError if it cannot start.
     """
     stop = asyncio.Event()
     with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
+        if stop_at_eof:
+            _stop_at_eof(stop)
         for name in unknown_variables(os.environ):
             log.warning("%s is no setting of agentstream and has no effect", name)
         await check_topics(kafka_connection(settings.kafka), Topics(prefix=settings.topic_prefix))
@@ -82,6 +84,18 @@ def say_findings(plan: WorkerPlan) -> None:
     for found in findings(plan.agent_config):
         where = found.file if found.field is None else f"{found.file}, {found.field}"
         log.warning("%s: %s; %s", where, found.problem, found.took_effect)
+
+
+def _stop_at_eof(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(0, 4_096):
+            loop.remove_reader(0)
+            log.info("stdin has ended: stopping")
+            stop.set()
+
+    loop.add_reader(0, readable)
 
 
 @contextmanager

@@ -63,11 +63,16 @@ def dev(
 
 
 @app.command(epilog=HELP)
-def worker(context: typer.Context) -> None:
+def worker(
+    context: typer.Context,
+    stop_at_eof: Annotated[
+        bool, typer.Option("--stop-at-eof", help="Stop when stdin ends: whoever holds the other end is gone.")
+    ] = False,
+) -> None:
     """Take requests and run them, until SIGTERM or Ctrl-C."""
     from agentstream.infra.cli.serving import run_worker_command
 
-    run_worker_command(context.obj)
+    run_worker_command(context.obj, stop_at_eof=stop_at_eof)
 
 
 @app.command(epilog=HELP)

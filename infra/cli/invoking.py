@@ -17,6 +17,9 @@ from agentstream.infra.cli.screen import Screen
 from agentstream.infra.rendering import LiveRun, problem_line, summary
 from agentstream.schemas.results import InvokeResult
 
+_SILENCE_SECONDS = 10.0
+_HINT = "no worker has taken it yet; is one running? `agentstream doctor` tells"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
@@ -113,7 +116,9 @@ def _value(name: str, text: str) -> JsonValue:
 async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:
     # A pipe gets the answer once, whole: what an attempt wrote before it failed must not end up in `$(…)`.
     live = LiveRun(piece=screen.piece if screen.for_people else lambda _piece: None, line=screen.note)
+    hint = asyncio.get_running_loop().call_later(_SILENCE_SECONDS, screen.note, _HINT, "yellow")
     async for event in run:
+        hint.cancel()
         if not as_json:
             live.show(event)
         elif not isinstance(event, Voided):
@@ -122,6 +127,7 @@ async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:
             screen.json({"voided": True})
     live.end_text()
     result = await run.result()
+    hint.cancel()
     return _show_result(result, screen, as_json=as_json)
 
 

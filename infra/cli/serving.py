@@ -16,13 +16,13 @@ _OF_PARTITIONS = (
 """What a developer does not want to read: two lines for each partition at every start."""
 
 
-def run_worker_command(context: Context) -> None:
-    """Work until a signal."""
+def run_worker_command(context: Context, *, stop_at_eof: bool) -> None:
+    """Work until a signal, or until stdin ends."""
     from agentstream.infra.worker_process import run_worker
 
     settings = context.settings()
     _configure(settings)
-    asyncio.run(run_worker(settings))
+    asyncio.run(run_worker(settings, stop_at_eof=stop_at_eof))
 
 
 def run_dev(context: Context, *, tools: str | None, partitions: int | None) -> None:

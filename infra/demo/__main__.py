@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from agentstream.infra.cli.exits import exit_code
+from agentstream.infra.cli.exits import INTERRUPTED, exit_code
 from agentstream.infra.demo.play import play
 
 
@@ -11,6 +11,8 @@ def main() -> int:
     """Play the demo."""
     try:
         return asyncio.run(play())
+    except asyncio.CancelledError:
+        return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  # every error becomes a line and a code, as in the command line
         return exit_code(error, debug="--debug" in sys.argv)
 

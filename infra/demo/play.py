@@ -1,6 +1,7 @@
 """The programme: the stage is set, the scenes are played, the table is shown, everything is stopped."""
 
 import asyncio
+import signal
 
 from agentstream.consumers.client import ClientError
 from agentstream.infra.demo.places import find_places
@@ -15,6 +16,10 @@ async def play() -> int:
     """Play all scenes; 0 if each went as it should, else 1."""
     show = Show()
     failed: list[str] = []
+    playing = asyncio.current_task()
+    if playing is not None:
+        # As Ctrl-C does: the stage is taken down before the process ends.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     async with open_stage(show) as stage:
         played = Played()
         for number, scene in enumerate(SCENES, start=1):

@@ -63,8 +63,9 @@ class Stage:
         """Start one more worker, a process of its own."""
         with (self.home / f"{name}.log").open("wb") as log:
             self.workers[name] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "agentstream.infra.cli", "worker"),
-                stdin=asyncio.subprocess.DEVNULL,
+                *(sys.executable, "-m", "agentstream.infra.cli", "worker", "--stop-at-eof"),
+                # The system closes it when the demo is gone, however that came.
+                stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env={**self.environment, "KAFKA_CLIENT_ID": name},

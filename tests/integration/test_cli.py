@@ -158,6 +158,22 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_it_started(terminal: 
             assert await worker.wait() == 0
 
 
+async def test_a_worker_may_be_bound_to_whoever_started_it(terminal: Terminal) -> None:
+    # Workers of a demo that was killed with -9 went on looking for its broker for ever.
+    await terminal.type("topics", "apply", "--partitions", "1")
+    worker = await terminal.start("worker", "--stop-at-eof")
+    try:
+        await until_said(worker.stderr, "worker started")
+        assert worker.stdin is not None
+        worker.stdin.close()
+        async with patience():
+            assert await worker.wait() == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.communicate()
+
+
 async def test_a_second_signal_ends_a_worker_at_once(terminal: Terminal) -> None:
     await terminal.type("topics", "apply", "--partitions", "1")
     async with terminal.worker() as worker:
