@@ -113,6 +113,22 @@ def test_cancelled_lanes_have_ended_when_the_call_returns() -> None:
     assert with_lanes(scenario).begun == ["a1", "b1"]
 
 
+def test_a_piece_of_work_that_survives_its_cancellation_is_the_last_of_its_lane() -> None:
+    async def scenario(lanes: Lanes, diary: Diary) -> None:
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+
+        lanes.submit("a", stubborn)
+        lanes.submit("a", diary.work("a2"))
+        await asyncio.sleep(0.5)
+        await lanes.cancel()
+
+    assert with_lanes(scenario).begun == []
+
+
 def test_lanes_cancelled_before_their_first_step_are_drained_all_the_same() -> None:
     # A task cancelled before it ran never comes to its `finally`: a worker that stopped waited for it for ever.
     async def scenario(lanes: Lanes, diary: Diary) -> None:

@@ -163,3 +163,15 @@ def test_an_answer_about_a_generation_that_has_passed_meanwhile_confirms_nothing
         assert world.coordinator.asked == [(3, "member"), (4, "member")]
 
     in_a_world(scenario)
+
+
+def test_after_an_assignment_that_was_not_the_last_the_group_is_asked_no_faster_than_before() -> None:
+    async def scenario(world: World) -> None:
+        world.coordinator.answers = [Standing.REBALANCING] * 100
+        confirmed = await begun(world.membership.confirmed())
+        world.membership.assignment_changed()
+        await asyncio.sleep(2.5)
+        assert (confirmed.done(), len(world.coordinator.asked)) == (False, 4)
+        confirmed.cancel()
+
+    in_a_world(scenario)

@@ -107,6 +107,19 @@ def test_a_started_mark_alone_forces_a_transaction_soon() -> None:
     in_virtual_time(scenario())
 
 
+def test_runs_that_begin_all_the_time_do_not_put_their_marks_off() -> None:
+    async def scenario() -> None:
+        box = outbox()
+        waiting = await soon(box.due())
+        for _ in range(3):
+            box.books_changed()
+            await asyncio.sleep(CHANGED_SECONDS / 3)
+        await waiting
+        assert time() <= CHANGED_SECONDS
+
+    in_virtual_time(scenario())
+
+
 def test_a_started_mark_rides_in_a_result_s_transaction() -> None:
     async def scenario() -> None:
         box = outbox()
