@@ -22,13 +22,13 @@ from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
 from agentstream.infra.connection import kafka_connection, named_credentials, redactor, run_limits
 from agentstream.infra.harnesses import open_harnesses
+from agentstream.infra.redacting import RedactingEncoder
 from agentstream.infra.run_log import LoggedRuns
 from agentstream.infra.settings import Settings
 from agentstream.infra.toolchain import Progress, quiet
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.deltas import DeltaPublisher
 from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, idempotent_producer
-from agentstream.producers.outcomes import OutcomeEncoder
 from agentstream.producers.results import ResultWriter
 from agentstream.schemas.codec import Bounds
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES, Topics
@@ -122,7 +122,9 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
             runs=LoggedRuns(plan.harnesses, redactor=plan.redactor, rng=random.Random()),
             agent_config=plan.agent_config,
             deltas=deltas,
-            encoder=OutcomeEncoder(plan.topics, plan.group_id, max_record_bytes=plan.max_record_bytes),
+            encoder=RedactingEncoder(
+                plan.topics, plan.group_id, max_record_bytes=plan.max_record_bytes, redactor=plan.redactor
+            ),
             membership=Membership(
                 coordinator, lambda: sources[0].membership, session_timeout_s=plan.session_timeout_ms / 1000
             ),

@@ -1,7 +1,6 @@
 """`agentstream dev`: a broker, the topics and a worker in one process, until Ctrl-C."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from agentstream.infra.broker import LocalBroker, find_broker
@@ -15,7 +14,6 @@ from agentstream.infra.topics import apply_topics
 from agentstream.infra.worker_process import say_findings, serve, stop_on_signals
 from agentstream.schemas.topics import Topics
 
-log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
@@ -23,7 +21,7 @@ async def run(settings: Settings, *, partitions: int | None, say: Say) -> None:
     """Start all of it and serve until a signal. Raises what the parts raise when they cannot start."""
     stop = asyncio.Event()
     with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
-        broker = _broker(settings)
+        broker = _broker(settings, say)
         say(_starting(broker))
         async with broker, usable_model(settings) as chosen:
             bootstrap = broker.bootstrap_servers
@@ -37,10 +35,10 @@ async def run(settings: Settings, *, partitions: int | None, say: Say) -> None:
                     await serve(plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready))
 
 
-def _broker(settings: Settings) -> LocalBroker:
+def _broker(settings: Settings, say: Say) -> LocalBroker:
     if settings.kafka.bootstrap_servers:
         return ExternalBroker(settings.kafka.bootstrap_servers)
-    return find_broker(progress=log.info)
+    return find_broker(progress=say)
 
 
 def _starting(broker: LocalBroker) -> str:

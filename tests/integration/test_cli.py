@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from agentstream.consumers.readers import Read, TopicReader
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.records import Record
+from agentstream.schemas.topics import Topics
 from tests.architecture.sources import ROOT
 from tests.support.waiting import patience
 
@@ -200,6 +204,41 @@ async def test_what_is_missing_is_one_line_with_what_to_do(terminal: Terminal) -
     done = await unconfigured.type("invoke", "hi")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "KAFKA_BOOTSTRAP_SERVERS" in done.err
+
+
+async def test_a_secret_of_the_settings_leaves_the_worker_by_no_door(terminal: Terminal, topics: str) -> None:
+    canary = "sk-canary-0123456789-abcdef"
+    terminal.variables = {**terminal.variables, "OPENAI_API_KEY": canary, "AGENTSTREAM_LOG_LEVEL": "debug"}
+    await terminal.type("topics", "apply", "--partitions", "1")
+    async with terminal.worker() as worker:
+        # An agent that has found the key says it: streamed in pieces, as an error, and as the name of what it wants.
+        asked: list[list[str]] = [
+            scripted(text=f"the key is {canary} and {canary}"),
+            ["--harness", canary],
+            ["--set", f"harness.options.{canary}=1", "--harness", "scripted"],
+        ]
+        shown = [await terminal.type("invoke", "hi", "--json", *words) for words in asked]
+        assert [done.code for done in shown] == [0, 1, 1]
+        assert "[redacted]" in shown[0].out
+        worker.terminate()
+        out, err = await worker.communicate()
+    for text in (*(done.out + done.err for done in shown), out.decode(), err.decode()):
+        assert canary not in text
+    names = Topics(prefix=topics)
+    for topic in names.outputs:
+        reader = TopicReader[Record](
+            KafkaConnection(bootstrap_servers=terminal.variables["KAFKA_BOOTSTRAP_SERVERS"]),
+            topic,
+            lambda record: record,
+            start="beginning",
+            until_end=True,
+        )
+        async with reader:
+            async for found in reader:
+                assert isinstance(found, Read)
+                # A dead letter is the caller's own record, byte for byte; its headers are ours.
+                value = b"" if topic == names.dead_letters else found.record.value or b""
+                assert canary.encode() not in value + b"".join(header or b"" for _, header in found.record.headers)
 
 
 async def test_doctor_finds_what_is_broken_and_says_what_to_do(terminal: Terminal) -> None:
