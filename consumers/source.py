@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from agentstream.consumers.kafka import Consumer, to_record
 from agentstream.schemas.records import Record
@@ -73,11 +73,31 @@ class Source:
                 batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
         except TimeoutError:
             return []
+        except OffsetOutOfRangeError as error:
+            for where, offset in error.args[0].items():
+                await self._follow_the_log(where.partition, offset)
+            return []
         except KafkaError as error:
             log.warning("polling failed, going on: %r", error)
             await asyncio.sleep(0.2)
             return []
         return [to_record(raw) for records in batches.values() for raw in records]
+
+    async def _follow_the_log(self, partition: int, offset: int) -> None:
+        """A position that has left the log: retention does not wait for a partition that is held. Nobody would position
+        it anew, and it would never be read again."""
+        try:
+            async with asyncio.timeout(POLL_MS / 1000):
+                begin, end = await self.bounds(partition)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("partition %d is to be positioned anew, and its bounds are not known: %r", partition, error)
+            return
+        if offset < begin:
+            log.error("partition %d: up to %d requests expired before anyone read them", partition, begin - offset)
+            self.seek(partition, begin)
+        else:
+            log.error("partition %d: position %d is beyond the log's end %d", partition, offset, end)
+            await asyncio.sleep(0.2)
 
     @property
     def membership(self) -> tuple[int, str]:

@@ -62,10 +62,9 @@ async def test_a_full_worker_pauses_and_keeps_its_membership(cluster: Cluster, p
         # 16 may wait for each slot. 60 kB each: a fetch brings four of them, and one more may be under way.
         for run_id in ids:
             await cluster.submit(run_id, text="x" * 60_000)
-        await harness.started("run-0")
-        await cluster.until_seen(16)
+        await worker.full()
         await outlive_the_session(proxy)
-        assert (await cluster.committed()).state.next_offset < 30
+        assert worker.held < 30
         assert len(proxy.made(Api.JOIN_GROUP, "a")) <= 2
         harness.finish_all()
         await cluster.tail.all_results(*ids)
@@ -87,9 +86,8 @@ async def test_too_many_open_requests_hold_the_intake_of_their_partition_until_s
         await worker.owns()
         for run_id in ids:
             await cluster.submit(run_id, text="x" * 200_000)
-        await harness.started("run-4")
-        await cluster.until_seen(5)
-        assert (await cluster.committed()).state.next_offset < 10
+        await worker.held_back(0)
+        assert worker.held < 10
         harness.finish_all()
         await cluster.tail.all_results(*ids)
         await worker.stop()
@@ -173,3 +171,20 @@ async def test_a_rebalance_restarts_no_run_of_a_partition_that_stays(engine_kafk
         assert {run.run_id for run in theirs.runs} == set(sent) - stayed
         assert len(ours.runs) == len(sent)
         await cluster.audit(*sent)
+
+
+async def test_requests_that_expire_under_a_full_worker_are_skipped_and_the_rest_is_run(cluster: Cluster) -> None:
+    """Retention does not wait for a worker that is paused. Where it reads next is then below the log's start, and every
+    fetch fails: a partition that nobody positions anew is read no more."""
+    harness = GatedHarness()
+    ids = [f"run-{number}" for number in range(60)]
+    async with working(replace(plan_of(cluster, harness), max_in_flight=1)) as worker:
+        await worker.owns()
+        for run_id in ids:
+            await cluster.submit(run_id, text="x" * 60_000)
+        await worker.full()
+        await cluster.expire_requests(before=55)
+        harness.finish_all()
+        await cluster.tail.all_results(*ids[55:])
+        await cluster.until_committed(60)
+        await worker.stop()

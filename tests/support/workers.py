@@ -72,6 +72,23 @@ class Running:
         partition = self.partition(number)
         return None if partition is None else partition.closed_because
 
+    @property
+    def held(self) -> int:
+        """How many requests it holds, waiting or running."""
+        return self.worker._engine.intake.held
+
+    async def full(self) -> None:
+        """Wait until it takes nothing more, from any partition."""
+        await eventually(lambda: self.worker._engine.intake.full, "the worker is full")
+
+    async def held_back(self, number: int) -> None:
+        """Wait until it takes nothing more from one partition, because too much of it is open."""
+        await eventually(lambda: self._is_held_back(number), f"partition {number} is held back")
+
+    def _is_held_back(self, number: int) -> bool:
+        partition = self.partition(number)
+        return partition is not None and partition.claim is not None and partition.claim.full
+
     def begin_stop(self) -> asyncio.Task[None]:
         """Stop it as SIGTERM does; the task is done once it has ended."""
         self._stop.set()
