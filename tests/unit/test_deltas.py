@@ -145,6 +145,36 @@ def test_while_the_brokers_are_away_nobody_waits_to_publish_and_producers_are_tr
     with_publisher(scenario)
 
 
+def test_after_an_outage_the_next_broken_producer_is_replaced_at_once_again() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.start_errors = [KafkaConnectionError("away")] * 9
+        await publish(publisher, "a0")
+        assert await publisher.settle("a", 60) == complete(0)
+        brokers.hold()
+        await publish(publisher, "b0")
+        await quiet()
+        brokers.break_down()
+        brokers.acknowledge()
+        at = time()
+        assert await publisher.settle("b") == complete(0)
+        assert round(time() - at, 6) == 0.1
+
+    with_publisher(scenario)
+
+
+def test_an_event_acknowledged_behind_a_gap_is_not_sure_yet() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.hold()
+        await publish(publisher, "a0", "a1")
+        await quiet()
+        assert brokers.current is not None
+        brokers.current._under_way.reverse()
+        brokers.acknowledge(1)
+        assert await publisher.settle("a") == partial(-1)
+
+    with_publisher(scenario)
+
+
 def test_a_producer_that_starts_and_never_sends_is_replaced_ever_more_slowly() -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
         # What aiokafka says of a partition that does not exist.

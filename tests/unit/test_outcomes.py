@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agentstream.producers.outcomes import MAX_FALLBACK_BYTES, Outcome, OutcomeEncoder, Rejected, RunOutcome, too_large
+from agentstream.producers.outcomes import (
+    MAX_FALLBACK_BYTES,
+    MAX_KEPT_USAGE,
+    Outcome,
+    OutcomeEncoder,
+    Rejected,
+    RunOutcome,
+    too_large,
+)
 from agentstream.schemas.errors import ErrorCode, Problem, error_rule
 from agentstream.schemas.messages import Message, Usage
 from agentstream.schemas.records import OutgoingRecord, Position, Record
@@ -142,6 +150,8 @@ def test_a_fallback_keeps_what_is_small() -> None:
     small = too_large(RESULT)
     assert (small.usage, small.harness, small.parameters.model) == (RESULT.usage, RESULT.harness, "p/m")
     assert (small.messages, small.metadata, small.parameters.agents_md) == ((), {}, None)
+    many = RESULT.model_copy(update={"usage": RESULT.usage * 1_000})
+    assert too_large(many).usage == RESULT.usage * MAX_KEPT_USAGE, "some are better than none"
     chatty = RESULT.model_copy(update={"harness": HarnessInfo(kind="k" * MAX_FALLBACK_BYTES)})
     assert (too_large(chatty).harness, too_large(chatty).usage) == (None, RESULT.usage)
 
