@@ -21,6 +21,7 @@ class LiveRun:
         self._piece = piece
         self._line = line
         self._in_text = False
+        self._retrying = False
 
     def show(self, event: ReadEvent | Voided) -> None:
         """One event."""
@@ -37,7 +38,10 @@ class LiveRun:
                 self._say(f"{sign} {event.tool_name} {shortened(event.content)} ({event.duration_ms} ms)")
             case RunRetrying():
                 why = "the worker stops" if event.error is None else f"{event.error.code}: {event.error.title}"
+                self._retrying = True
                 self._say(f"… {why}; trying again")
+            case Voided() if self._retrying:
+                self._retrying = False  # said already
             case Voided():
                 self._say("… what was shown of this run is void: another attempt counts")
 

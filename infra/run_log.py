@@ -42,10 +42,10 @@ class LoggedRuns(Runs):
 
 
 def _say_ended(result: InvokeResult) -> None:
-    tokens = {
-        "input_tokens": sum(each.input_tokens for each in result.usage),
-        "output_tokens": sum(each.output_tokens for each in result.usage),
-    }
+    tokens = {}
+    if result.usage:
+        tokens["input_tokens"] = sum(each.input_tokens for each in result.usage)
+        tokens["output_tokens"] = sum(each.output_tokens for each in result.usage)
     seconds = None if result.started_at is None else (result.ended_at - result.started_at).total_seconds()
     fields = {"status": result.status, "seconds": seconds, "attempt": result.attempt, **tokens}
     if result.error is None:

@@ -87,13 +87,13 @@ async def many_sessions(stage: Stage, played: Played) -> None:
 
         ended = await asyncio.gather(*(one(number) for number in range(1, SESSIONS + 1)))
     played.runs += ended
+    for each in ended:
+        _check_completed(each.result)
     wall = time.monotonic() - started
     alone = sum(
         (each.result.ended_at - each.result.started_at).total_seconds() for each in ended if each.result.started_at
     )
     stage.show.note(f"{SESSIONS} runs in {wall:.1f} s; one after the other they would take {alone:.1f} s")
-    for each in ended:
-        _check_completed(each.result)
 
 
 async def bad_record(stage: Stage, played: Played) -> None:

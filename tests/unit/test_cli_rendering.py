@@ -43,6 +43,8 @@ def test_a_void_attempt_is_said_to_be_one() -> None:
     said = shown(text("half an ans"), Voided(), text("whole"))
     assert said.splitlines()[0] == "half an ans"
     assert "void" in said.splitlines()[1]
+    retried = RunRetrying(delay_ms=1, error=Problem.of(ErrorCode.RATE_LIMITED))
+    assert shown(text("half"), retried, Voided(), text("whole")).count("…") == 1
     assert shown(RunRetrying(delay_ms=1, reason="draining")) == "[… the worker stops; trying again]\n"
 
 
