@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS = 15.0
 """For an answer about offsets: a broker that restarts is back after 6 to 13 s."""
+MISSING_SECONDS = 2.0
+"""A topic that was just created is not known to every broker at once."""
 MAX_DELAY_SECONDS = 5.0
 
 
@@ -62,17 +64,23 @@ class Tail:
 
     async def open(self, *, also: Collection[str] = ()) -> None:
         """Connect and look. Raises KafkaError, OSError, TimeoutError, or TopicMissing: this topic or one of `also`."""
-        consumer = await self._connected()
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                # All metadata: asked for by name, a missing topic would be created where the brokers allow that.
-                known = await consumer.topics()
+            missing = await self._missing({self._topic, *also})
+            looked_until = asyncio.get_running_loop().time() + MISSING_SECONDS
+            while missing and asyncio.get_running_loop().time() < looked_until:
+                await asyncio.sleep(0.1)
+                missing = await self._missing(missing)
+            if missing:
+                raise TopicMissing(f"no such topic: {', '.join(sorted(missing))}")
         except BaseException:
             await self.close()
             raise
-        if missing := sorted({self._topic, *also} - known):
-            await self.close()
-            raise TopicMissing(f"no such topic: {', '.join(missing)}")
+
+    async def _missing(self, topics: set[str]) -> set[str]:
+        async with asyncio.timeout(ASK_SECONDS):
+            consumer = await self._connected()
+            # All metadata: asked for by name, a missing topic would be created where the brokers allow that.
+            return topics - await consumer.topics()
 
     async def close(self) -> None:
         """End the connection. May be called at any time, and again."""

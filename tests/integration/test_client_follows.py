@@ -1,10 +1,12 @@
 """What a caller sees of a run, whatever stands on the log and in whatever order. The outputs are written by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
+from agentstream.consumers import client_follower
 from agentstream.consumers.client import (
     AgentClient,
     ResultUnreadable,
@@ -18,6 +20,7 @@ from agentstream.consumers.client_run import LATE_DELTAS_SECONDS
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.events import PartDelta, RunRetrying, RunStarted
 from agentstream.schemas.headers import INVOKE_RESULT, cloud_event
+from agentstream.schemas.results import InvokeResult
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.frames import Api
 from tests.support.outputs import TRACE, Outputs, answer, outputs_of
@@ -87,36 +90,55 @@ async def test_events_come_while_it_runs_and_then_the_result(client: AgentClient
     assert not run.lagged
 
 
+async def invoke(client: AgentClient) -> InvokeResult:
+    return await client.invoke("hi", timeout=WAIT_SECONDS, run_id="quick")
+
+
+async def submit_and_wait(client: AgentClient) -> InvokeResult:
+    return await client.wait(await client.submit("hi", run_id="quick"), timeout=WAIT_SECONDS)
+
+
+async def stream(client: AgentClient) -> InvokeResult:
+    async with client.stream("hi", timeout=WAIT_SECONDS, run_id="quick") as run:
+        assert kinds(await _all(run)) == kinds(list(answer("ok")))
+        return await run.result()
+
+
+@pytest.mark.parametrize("call", [invoke, submit_and_wait, stream])
 @pytest.mark.parametrize("others_wait", [False, True])
-async def test_a_result_that_is_there_before_the_request_is_acknowledged_is_not_missed(
-    cluster: Cluster, outputs: Outputs, kafka: str, *, others_wait: bool
+async def test_an_answer_that_is_there_before_the_request_is_acknowledged_is_not_missed(
+    cluster: Cluster,
+    outputs: Outputs,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    others_wait: bool,
+    call: Callable[[AgentClient], Awaitable[InvokeResult]],
 ) -> None:
-    """A fast worker and a slow acknowledgement: who looks for the end of the log only then never sees the result."""
+    """A fast worker and a slow acknowledgement: who looks for the end of the log, or begins to listen, only then never
+    sees the result."""
+    monkeypatch.setattr(client_follower, "FRESH_SECONDS", 0.0)
     async with (
-        KafkaProxy(kafka) as proxy,
+        KafkaProxy(cluster.bootstrap_servers) as proxy,
         client_of(cluster, through=proxy.bootstrap_servers) as client,
         asyncio.TaskGroup() as group,
     ):
-        other = group.create_task(client.invoke("hi", timeout=WAIT_SECONDS)) if others_wait else None
-        if other is not None:
-            await cluster_has_requests(cluster, 1)
+        other = group.create_task(client.invoke("hi", run_id="other")) if others_wait else None
+        await outputs.requests(int(others_wait))
         slow = proxy.on(Api.PRODUCE, do=Hold.ANSWER, client=CALLER)
-        invoked = group.create_task(client.invoke("hi", timeout=WAIT_SECONDS, run_id="quick"))
-        await slow.hit()
-        await cluster_has_requests(cluster, 1 + others_wait)
-        # Which partition it went to is not known here: a result in the other one is nobody's harm.
-        for partition in (0, 1):
-            await outputs.results((result_of(run_id="quick", partition=partition), "quick"), partition=partition)
-        slow.lift()
-        assert (await invoked).run_id == "quick"
+        called = group.create_task(_awaited(call(client)))
+        requests = await outputs.requests(1 + others_wait)
+        quick = next(sent for sent, _ in requests if sent.run_id == "quick")
+        await outputs.whole_run(quick)
         if other is not None:
-            other.cancel()
+            # Behind it on the same partition: once this one is seen, the other one was read.
+            await outputs.result(replace(quick, run_id="other"), last_seq=-1)
+            await other
+        slow.lift()
+        assert (await called).run_id == "quick"
 
 
-async def cluster_has_requests(cluster: Cluster, count: int) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while sum([await cluster.end_of(cluster.topics.invoke_requests, number) for number in (0, 1)]) < count:
-            await asyncio.sleep(0.02)
+async def _awaited(awaitable: Awaitable[InvokeResult]) -> InvokeResult:
+    return await awaitable
 
 
 async def test_a_zombies_late_events_are_not_shown(client: AgentClient, outputs: Outputs) -> None:
@@ -248,8 +270,9 @@ async def test_who_leaves_early_only_stops_following(client: AgentClient, output
 
 
 async def test_patience_ends_and_the_run_can_be_waited_for_again(client: AgentClient, outputs: Outputs) -> None:
+    await client.submit("hi")  # everything is connected: what follows waits for nothing but the result
     with pytest.raises(RunTimeout) as ended:
-        await client.invoke("hi", timeout=1.0)
+        await client.invoke("hi", timeout=2.0)
     submitted = ended.value.submitted
     assert isinstance(submitted, SubmittedRun)
     assert isinstance(ended.value, TimeoutError)
@@ -258,7 +281,8 @@ async def test_patience_ends_and_the_run_can_be_waited_for_again(client: AgentCl
 
 
 async def test_iterating_ends_with_the_callers_patience_too(client: AgentClient) -> None:
-    async with client.stream("hi", timeout=1.0) as run:
+    await client.submit("hi")
+    async with client.stream("hi", timeout=2.0) as run:
         with pytest.raises(RunTimeout):
             await anext(run)
         with pytest.raises(RunTimeout):
