@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 
 from agentstream.consumers.acquisition import Acquired
 from agentstream.consumers.admission import Admission, Refused, Run, Unnamed
+from agentstream.consumers.control import why
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.lanes import Lanes
@@ -17,12 +19,22 @@ from agentstream.producers.outcomes import Outcome, RunOutcome
 from agentstream.schemas.events import StreamEvents
 from agentstream.schemas.headers import delta_headers
 from agentstream.schemas.records import OutgoingRecord, Record
+from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 """For runs that were told to end: two seconds are the harness's, the rest is for their last records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A run that waits for its turn, and what it came from."""
+
+    run: Run
+    record: Record
+    receipt: Receipt
 
 
 class Claim:
@@ -40,7 +52,10 @@ class Claim:
         self._engine = engine
         self._known = KnownRuns(acquired.index.hashes.items(), window=engine.index_window)
         self._admission = Admission(engine.agent_config, engine.bounds, self._known, self.ledger.claim)
-        self._interrupts: set[Interrupt] = set()
+        self._group = group
+        self._waiting: dict[str, Pending] = {}
+        self._interrupts: dict[str, Interrupt] = {}
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._held: dict[int, int] = {}
         self._draining = False
 
@@ -77,42 +92,75 @@ class Claim:
         match decision:
             case Run() as run:
                 self._known.begin(run.run_id, run.body_hash)
-                self.lanes.submit(run.session_id, partial(self._perform, run, record, receipt))
+                pending = Pending(run, record, receipt)
+                self._waiting[run.run_id] = pending
+                self.lanes.submit(run.session_id, partial(self._perform, pending))
+                if (cancel := self._engine.control.find(run.run_id)) is not None:
+                    self.cancel(cancel)
             case Refused() as refused:
                 self._known.begin(refused.end.result.run_id, refused.end.body_hash)
                 self._finish(self._engine.encoder.refused(refused.end, refused.problem), refused.end.result.run_id)
             case Unnamed() as bad:
                 self._finish(self._engine.encoder.rejected(bad.end))
 
-    async def _perform(self, run: Run, record: Record, receipt: Receipt) -> None:
+    def cancel(self, cancel: CancelRun) -> None:
+        """End a run as cancelled, if it is one of this partition's and has no result yet.
+
+        One that runs ends through its harness. One that waits ends at once, before its turn: it may wait behind an
+        hour of work, and only runs that started owe their results in order.
+        """
+        if (interrupt := self._interrupts.get(cancel.run_id)) is not None:
+            interrupt.cancel(why(cancel))
+        elif not self._draining and (pending := self._waiting.pop(cancel.run_id, None)) is not None:
+            task = self._group.create_task(self._end_waiting(pending, cancel), name=f"cancel {cancel.run_id}")
+            self._cancelling.add(task)
+            task.add_done_callback(self._cancelling.discard)
+
+    async def _end_waiting(self, pending: Pending, cancel: CancelRun) -> None:
+        interrupt = Interrupt()
+        interrupt.cancel(why(cancel))
+        result = await self._execute(pending.run.admitted, interrupt)
+        if result is not None:
+            await self._conclude(pending, result)
+
+    async def _perform(self, pending: Pending) -> None:
         """One run, from its turn in the lane until its result is committed."""
-        engine = self._engine
+        engine, run_id = self._engine, pending.run.run_id
+        await engine.control.caught_up()
         async with engine.slots:
             await engine.membership.before_a_run()
-            if self._draining:
+            if self._draining or self._waiting.pop(run_id, None) is None:
                 return
-            self.ledger.start(receipt)
+            self.ledger.start(pending.receipt)
             self.outbox.books_changed()
-            result = await self._execute(run.admitted)
-        if result is None:
-            return
+            interrupt = self._interrupts[run_id] = Interrupt()
+            if (cancel := engine.control.find(run_id)) is not None:
+                interrupt.cancel(why(cancel))
+            try:
+                result = await self._execute(pending.run.admitted, interrupt)
+            finally:
+                del self._interrupts[run_id]
+        if result is not None:
+            await self._conclude(pending, result)
+
+    async def _conclude(self, pending: Pending, result: InvokeResult) -> None:
+        """Wait for the run's deltas, at most ten seconds, and until its result is committed."""
+        engine = self._engine
         if result.attempt_id is not None:
             settled = await engine.deltas.settle(result.attempt_id)
             if settled.deltas == "partial":
                 result = result.model_copy(update={"deltas": "partial", "last_seq": settled.last_seq})
         end = RunOutcome(
-            record=record,
-            body_hash=run.body_hash,
+            record=pending.record,
+            body_hash=pending.run.body_hash,
             result=result,
-            trace=run.admitted.trace,
-            deliveries=receipt.strikes + 1,
+            trace=pending.run.admitted.trace,
+            deliveries=pending.receipt.strikes + 1,
         )
-        await self._finish(engine.encoder.run(end), run.run_id).committed
+        await self._finish(engine.encoder.run(end), pending.run.run_id).committed
 
-    async def _execute(self, admitted: Admitted) -> InvokeResult | None:
+    async def _execute(self, admitted: Admitted, interrupt: Interrupt) -> InvokeResult | None:
         """Publish the run's events and return its result; None if it was drained."""
-        interrupt = Interrupt()
-        self._interrupts.add(interrupt)
         attempt_id: str | None = None
         result: InvokeResult | None = None
         try:
@@ -126,7 +174,6 @@ class Claim:
                     attempt_id = item.attempt_id
                     await self._publish(item, admitted)
         finally:
-            self._interrupts.discard(interrupt)
             if result is None and attempt_id is not None:
                 self._engine.deltas.forget(attempt_id)
         return result
@@ -180,7 +227,7 @@ class Claim:
                 await self.lanes.drained()
         except TimeoutError:
             log.warning("partition %d: %d runs outlive the grace period", self._partition, len(self._interrupts))
-            for interrupt in tuple(self._interrupts):
+            for interrupt in tuple(self._interrupts.values()):
                 interrupt.drain()
             # Bounded: with the brokers away a result waits for its commit for ever, and the worker would never end.
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -190,6 +237,8 @@ class Claim:
         """The partition is lost: end the runs, forget what was ready."""
         self._draining = True
         await self.lanes.cancel()
+        for task in tuple(self._cancelling):
+            task.cancel()
         for offset in tuple(self._held):
             self._let_go(offset)
         self.outbox.abandon()

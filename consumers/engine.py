@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentstream.consumers.agent_config import WorkerAgentConfig
+from agentstream.consumers.control import Control
 from agentstream.consumers.index import WINDOW
 from agentstream.consumers.intake import Intake
 from agentstream.consumers.membership import Membership
@@ -31,6 +32,8 @@ class Engine:
     """Makes records of outcomes."""
     membership: Membership
     """Whether we are still in the group."""
+    control: Control
+    """What callers want cancelled."""
     slots: asyncio.Semaphore
     """One for each run that may be under way at once."""
     intake: Intake

@@ -5,6 +5,7 @@ serve(): acquire -> commit what becomes ready -> (a failed transaction) recover,
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
@@ -21,6 +22,7 @@ from agentstream.consumers.source import Source
 from agentstream.producers.errors import Refused, WriteError
 from agentstream.producers.results import ResultWriter
 from agentstream.schemas.records import Record
+from agentstream.schemas.requests import CancelRun
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +62,13 @@ class Partition:
         self._draining = False
         self._released = False
 
-    async def serve(self, predecessor: "asyncio.Task[None] | None" = None) -> None:
-        """Own the partition until cancelled. `predecessor` served it before in this worker and must end first.
+    async def serve(self, predecessors: "Collection[asyncio.Task[None]]" = ()) -> None:
+        """Own the partition until cancelled. `predecessors` served it before in this worker and must end first.
 
         What can go wrong with Kafka is tried again for as long as it takes. Raises only for a bug of ours.
         """
-        if predecessor is not None:
-            await asyncio.wait({predecessor})
+        if predecessors:
+            await asyncio.wait(predecessors)
         while True:
             assignment = self._assignment
             acquired = await self._acquire()
@@ -178,6 +180,11 @@ class Partition:
         """A record of this partition was read."""
         if self.claim is not None:
             self.claim.take(record)
+
+    def cancel(self, cancel: CancelRun) -> None:
+        """Somebody wants a run cancelled; it may be one of ours."""
+        if self.claim is not None:
+            self.claim.cancel(cancel)
 
     def kept(self) -> None:
         """A rebalance ended and the partition is still, or again, ours.

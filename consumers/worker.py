@@ -8,6 +8,7 @@ from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.partition import Partition, Shared
 from agentstream.consumers.source import Assignments, Source
+from agentstream.schemas.requests import CancelRun
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,21 @@ class Worker:
         )
         self._partitions: dict[int, Partition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._ending: dict[int, set[asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self.assigned_once = asyncio.Event()
+        engine.control.listen(self.cancel)
 
     @property
     def partitions(self) -> Collection[Partition]:
         """The partitions that are ours now."""
         return self._partitions.values()
+
+    @property
+    def engine(self) -> Engine:
+        """What its partitions share."""
+        return self._engine
 
     @property
     def source(self) -> Source:
@@ -95,7 +103,7 @@ class Worker:
         for number in set(self._partitions) - set(partitions):
             log.info("partition %d is lost: its runs end here", number)
             del self._partitions[number]
-            self._tasks[number].cancel()
+            self._end(number)
         for number in sorted(partitions):
             if number in self._partitions:
                 self._partitions[number].kept()
@@ -110,8 +118,22 @@ class Worker:
             raise RuntimeError("the worker does not serve")
         partition = Partition(number, self._shared)
         self._partitions[number] = partition
-        serving = partition.serve(self._tasks.get(number))
+        serving = partition.serve(tuple(self._ending.get(number, ())))
         self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
+
+    def cancel(self, cancel: CancelRun) -> None:
+        """Somebody wants a run cancelled: whoever has it ends it."""
+        for partition in self._partitions.values():
+            partition.cancel(cancel)
+
+    def _end(self, number: int) -> None:
+        """All that end are remembered, since one that waits for its turn may be cancelled: lost and found twice, a
+        partition overtook its first self, and two runs of one request went on side by side."""
+        task = self._tasks.pop(number)
+        ending = self._ending.setdefault(number, set())
+        ending.add(task)
+        task.add_done_callback(ending.discard)
+        task.cancel()
 
     def resume_offset(self, partition: int) -> int | None:
         """Where to go on reading a partition that was ours before the rebalance."""

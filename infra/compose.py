@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.agent_files import read_agent_files
+from agentstream.consumers.control import Control
 from agentstream.consumers.coordinator import GroupCoordinator
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.index import WINDOW, LoadedIndex, load_index
 from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
-from agentstream.consumers.kafka import group_consumer
+from agentstream.consumers.kafka import group_consumer, tail_consumer
 from agentstream.consumers.membership import Membership
+from agentstream.consumers.readers_tail import Tail
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
@@ -116,6 +118,8 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         coordinator = await stack.enter_async_context(GroupCoordinator(plan.connection, plan.group_id))
         deltas = await stack.enter_async_context(DeltaPublisher(lambda: _delta_producer(plan)))
+        tail = Tail(lambda: tail_consumer(plan.connection, read_committed=True), plan.topics.control)
+        control = await stack.enter_async_context(Control(tail))
         sources: list[Source] = []
         engine = Engine(
             topics=plan.topics,
@@ -128,6 +132,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
             membership=Membership(
                 coordinator, lambda: sources[0].membership, session_timeout_s=plan.session_timeout_ms / 1000
             ),
+            control=control,
             slots=asyncio.Semaphore(plan.max_in_flight),
             intake=Intake(max_held=plan.max_in_flight * WAITING_PER_SLOT, max_bytes=plan.max_held_bytes),
             clock=time.monotonic,

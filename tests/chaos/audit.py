@@ -150,6 +150,8 @@ def _in_session_order(log: Log) -> list[str]:
                 f"the result of {result['run_id']} is in partition {line.partition}, its request in {partition}"
             )
         lane = (partition, result["session_id"])
+        if result["attempt"] == 0:
+            continue  # it never started, and owes nobody an order
         if offset < last[lane]:
             found.append(f"the result of {result['run_id']} stands behind a later one of its session")
         last[lane] = max(last[lane], offset)

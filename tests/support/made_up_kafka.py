@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
+from agentstream.consumers.control import Control, Tombstones
 from agentstream.consumers.coordinator import NO_OFFSET, CommittedOffset, CoordinatorError, GroupCoordinator, Standing
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.harness.scripted import ScriptedHarness
@@ -26,6 +27,7 @@ from agentstream.producers.errors import Fenced, Interrupted, WriteError
 from agentstream.producers.outcomes import OutcomeEncoder
 from agentstream.producers.results import InputOffset, ResultWriter
 from agentstream.schemas.records import OutgoingRecord, Position, Record
+from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 from tests.support.broken_brokers import BrokenBrokers
@@ -48,12 +50,13 @@ class Fault:
 class Log:
     """One partition of every topic, and what the group has committed for the input's."""
 
-    requests: list[Record] = field(default_factory=list)
+    requests: list[Record | None] = field(default_factory=list)
     results: list[InvokeResult] = field(default_factory=list)
     index: list[OutgoingRecord] = field(default_factory=list)
     dead_letters: int = 0
     committed: CommittedOffset = field(default_factory=lambda: CommittedOffset(offset=NO_OFFSET, metadata=""))
     epoch: int = 0
+    open_writers: int = 0
     faults: "deque[Fault]" = field(default_factory=deque)
 
     @property
@@ -78,6 +81,10 @@ class Log:
         self.requests.append(record)
         return record
 
+    def hole(self) -> None:
+        """A transaction's marker: an offset without a record."""
+        self.requests.append(None)
+
     def left_behind(self, state: CommitState) -> None:
         """As another owner commits, who fenced whoever was there."""
         self.epoch += 1
@@ -101,12 +108,17 @@ class _Writer:
 
     async def open(self) -> "_Writer":
         await asyncio.sleep(0.01)
+        assert self._log.open_writers == 0, "a worker has one writer for a partition"
+        self._log.open_writers += 1
         self._log.epoch += 1
         self._epoch = self._log.epoch
         return self
 
     async def close(self) -> None:
         await asyncio.sleep(0.01)
+        if self._epoch >= 0:
+            self._log.open_writers -= 1
+            self._epoch = -1
 
     async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         await asyncio.sleep(0.01)
@@ -147,8 +159,9 @@ class MadeUpSource:
     async def poll(self) -> list[Record]:
         records, self.late = self.late, []
         for number in self.flowing:
-            records += self._logs[number].requests[self._positions[number] :][:500]
-            self._positions[number] += len(records)
+            found = self._logs[number].requests[self._positions[number] :][:500]
+            self._positions[number] += len(found)
+            records += [record for record in found if record is not None]
         await asyncio.sleep(0 if records else 0.5)
         return records
 
@@ -186,6 +199,26 @@ class _Coordinator:
         return self._world.standing
 
 
+class MadeUpControl:
+    """A control topic that was read to its end; `cancel` is a record that comes."""
+
+    def __init__(self) -> None:
+        self.tombstones = Tombstones()
+        self._listener: Callable[[CancelRun], None] = lambda _: None
+
+    def listen(self, listener: Callable[[CancelRun], None]) -> None:
+        self._listener = listener
+
+    async def caught_up(self) -> None: ...
+
+    def find(self, run_id: str) -> CancelRun | None:
+        return self.tombstones.find(run_id)
+
+    def cancel(self, cancel: CancelRun) -> None:
+        self.tombstones.bury(cancel)
+        self._listener(cancel)
+
+
 class World:
     """One worker, and the Kafka that it believes to see."""
 
@@ -194,6 +227,7 @@ class World:
         self.standing: Standing | None = Standing.MEMBER
         self.brokers = BrokenBrokers()
         self.deltas = DeltaPublisher(self.brokers.new_producer)
+        self.control = MadeUpControl()
         self.intake = Intake(max_held=max_held)
         self.stop = asyncio.Event()
         coordinator = cast("GroupCoordinator", _Coordinator(self))
@@ -207,6 +241,7 @@ class World:
             membership=Membership(
                 coordinator, lambda: self.source.membership, session_timeout_s=SESSION_TIMEOUT, clock=clock
             ),
+            control=cast("Control", self.control),
             slots=asyncio.Semaphore(slots),
             intake=self.intake,
             clock=clock,

@@ -37,6 +37,7 @@ def with_worker(
         world.stop.set()
         await serving
         assert (world.intake.held, world.intake.held_bytes) == (0, 0)
+        assert {log.open_writers for log in world.logs.values()} == {0}
         assert world.deltas._attempts == {}
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return world
@@ -58,6 +59,11 @@ def test_every_request_has_one_result_and_sessions_keep_their_order() -> None:
             world.log.request(f"session {number % 7}", delay_ms=number % 3)
         world.source.assign(0)
         await until(lambda: len(world.log.results) == 200)
+        await asyncio.sleep(0.1)
+        assert (world.intake.held, world.intake.held_bytes) == (0, 0)
+        (partition,) = world.worker.partitions
+        assert partition.claim is not None
+        assert partition.claim._known._running == {}
 
     world = with_worker(scenario)
     offsets = [int(run_id.removeprefix("run-")) for run_id in runs(world.log.results)]
@@ -159,20 +165,88 @@ def test_a_kept_partition_is_not_read_before_a_transaction_proved_it_ours() -> N
     with_worker(scenario)
 
 
+def test_a_kept_partition_stays_unread_as_long_as_nothing_proves_it_ours() -> None:
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        await until(lambda: 0 in world.source.flowing)
+        world.standing = None
+        world.log.faults.append(Fault(INTERRUPTED))
+        world.source.assign(0)
+        world.log.request()
+        await asyncio.sleep(60)
+        assert (world.source.flowing, world.log.results) == (set(), [])
+        world.standing = Standing.MEMBER
+        await until(lambda: len(world.log.results) == 1)
+
+    with_worker(scenario)
+
+
+def test_a_partition_is_not_acquired_before_the_group_answers() -> None:
+    async def scenario(world: World) -> None:
+        world.standing = Standing.REBALANCING
+        world.source.assign(0)
+        await asyncio.sleep(60)
+        assert world.log.epoch == 0
+        world.standing = Standing.MEMBER
+        await until(lambda: 0 in world.source.flowing)
+
+    with_worker(scenario)
+
+
+def test_a_partition_lost_and_found_again_waits_for_its_old_self_to_end() -> None:
+    async def scenario(world: World) -> None:
+        world.log.request(delay_ms=60_000)
+        world.source.assign(0)
+        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        world.source.assign()
+        world.source.assign(0)
+        world.source.assign()
+        world.source.assign(0)
+        await until(lambda: world.log.state.open.get(0, OpenOffset()) == OpenOffset(started=True, strikes=1))
+
+    with_worker(scenario)
+
+
+def test_holes_at_the_end_of_a_log_are_committed_past() -> None:
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        world.log.request()
+        await until(lambda: len(world.log.results) == 1)
+        world.log.hole()
+        await until(lambda: world.log.committed.offset == 2)
+
+    with_worker(scenario)
+
+
+def test_a_quiet_hour_is_no_gap() -> None:
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        await until(lambda: 0 in world.source.flowing)
+        await asyncio.sleep(3_600)
+        world.standing = None
+        world.log.request()
+        await until(lambda: len(world.log.results) == 1)
+
+    with_worker(scenario)
+
+
 def test_a_kept_partition_that_was_elsewhere_drops_its_runs_and_repeats_nothing_of_the_other_owner() -> None:
     async def scenario(world: World) -> None:
         for number in range(2):
             world.log.request(f"session {number}", delay_ms=5_000)
         world.source.assign(0)
-        await until(lambda: len(world.log.state.open) == 2)
+        world.log.request("session 0", delay_ms=100_000)
+        await until(lambda: len(world.log.state.open) == 3)
         # For a generation it belonged to another, who finished the first and began the second.
         other = CommitState(
             offset=1, next_offset=2, open={1: OpenOffset(started=True)}, claim=world.log.state.claim + 5, owner="other"
         )
         world.log.left_behind(other)
+        at = asyncio.get_running_loop().time()
         world.source.assign(0)
-        await until(lambda: world.log.committed.offset == 2)
-        assert world.log.state.claim > other.claim
+        await until(lambda: len(world.log.results) == 1)
+        assert asyncio.get_running_loop().time() - at < 10, "nobody waits for runs that are of no more use"
+        assert (world.log.committed.offset, world.log.state.claim > other.claim) == (2, True)
 
     world = with_worker(scenario)
     assert runs(world.log.results) == ["run-1"]
@@ -207,6 +281,17 @@ def test_a_worker_that_stops_lets_runs_finish_and_gives_its_partition_back() -> 
     log = with_worker(scenario).log
     assert runs(log.results) == ["run-0"], "the second one had not begun"
     assert (log.state.released, log.state.open) == (True, {1: OpenOffset()})
+
+
+def test_a_run_that_waits_for_a_slot_does_not_begin_in_a_worker_that_stops() -> None:
+    async def scenario(world: World) -> None:
+        world.log.request("a", delay_ms=5_000)
+        world.log.request("b")
+        world.source.assign(0)
+        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+
+    log = with_worker(scenario, slots=1).log
+    assert (runs(log.results), log.state.open) == (["run-0"], {1: OpenOffset()})
 
 
 def test_runs_that_outlive_the_grace_are_left_to_the_next_owner_without_a_strike() -> None:
