@@ -22,6 +22,7 @@ from agentstream.consumers.source import Source
 from agentstream.producers.errors import Refused, WriteError
 from agentstream.producers.results import ResultWriter
 from agentstream.schemas.records import Record
+from agentstream.schemas.requests import CancelRun
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,11 @@ class Partition:
         """A record of this partition was read."""
         if self.claim is not None:
             self.claim.take(record)
+
+    def cancel(self, cancel: CancelRun) -> None:
+        """Somebody wants a run cancelled; it may be one of ours."""
+        if self.claim is not None:
+            self.claim.cancel(cancel)
 
     def kept(self) -> None:
         """A rebalance ended and the partition is still, or again, ours.

@@ -8,6 +8,7 @@ from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.partition import Partition, Shared
 from agentstream.consumers.source import Assignments, Source
+from agentstream.schemas.requests import CancelRun
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,17 @@ class Worker:
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self.assigned_once = asyncio.Event()
+        engine.control.listen(self.cancel)
 
     @property
     def partitions(self) -> Collection[Partition]:
         """The partitions that are ours now."""
         return self._partitions.values()
+
+    @property
+    def engine(self) -> Engine:
+        """What its partitions share."""
+        return self._engine
 
     @property
     def source(self) -> Source:
@@ -113,6 +120,11 @@ class Worker:
         self._partitions[number] = partition
         serving = partition.serve(tuple(self._ending.get(number, ())))
         self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
+
+    def cancel(self, cancel: CancelRun) -> None:
+        """Somebody wants a run cancelled: whoever has it ends it."""
+        for partition in self._partitions.values():
+            partition.cancel(cancel)
 
     def _end(self, number: int) -> None:
         """All that end are remembered, since one that waits for its turn may be cancelled: lost and found twice, a

@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
+from agentstream.consumers.control import Control, Tombstones
 from agentstream.consumers.coordinator import NO_OFFSET, CommittedOffset, CoordinatorError, GroupCoordinator, Standing
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.harness.scripted import ScriptedHarness
@@ -26,6 +27,7 @@ from agentstream.producers.errors import Fenced, Interrupted, WriteError
 from agentstream.producers.outcomes import OutcomeEncoder
 from agentstream.producers.results import InputOffset, ResultWriter
 from agentstream.schemas.records import OutgoingRecord, Position, Record
+from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 from tests.support.broken_brokers import BrokenBrokers
@@ -197,6 +199,26 @@ class _Coordinator:
         return self._world.standing
 
 
+class MadeUpControl:
+    """A control topic that was read to its end; `cancel` is a record that comes."""
+
+    def __init__(self) -> None:
+        self.tombstones = Tombstones()
+        self._listener: Callable[[CancelRun], None] = lambda _: None
+
+    def listen(self, listener: Callable[[CancelRun], None]) -> None:
+        self._listener = listener
+
+    async def caught_up(self) -> None: ...
+
+    def find(self, run_id: str) -> CancelRun | None:
+        return self.tombstones.find(run_id)
+
+    def cancel(self, cancel: CancelRun) -> None:
+        self.tombstones.bury(cancel)
+        self._listener(cancel)
+
+
 class World:
     """One worker, and the Kafka that it believes to see."""
 
@@ -205,6 +227,7 @@ class World:
         self.standing: Standing | None = Standing.MEMBER
         self.brokers = BrokenBrokers()
         self.deltas = DeltaPublisher(self.brokers.new_producer)
+        self.control = MadeUpControl()
         self.intake = Intake(max_held=max_held)
         self.stop = asyncio.Event()
         coordinator = cast("GroupCoordinator", _Coordinator(self))
@@ -218,6 +241,7 @@ class World:
             membership=Membership(
                 coordinator, lambda: self.source.membership, session_timeout_s=SESSION_TIMEOUT, clock=clock
             ),
+            control=cast("Control", self.control),
             slots=asyncio.Semaphore(slots),
             intake=self.intake,
             clock=clock,
