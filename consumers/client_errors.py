@@ -11,9 +11,13 @@
 A failed run is a result like any other.
 """
 
-from agentstream.producers.requests import Submitted
+from typing import TYPE_CHECKING
+
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.results import InvokeResult
+
+if TYPE_CHECKING:
+    from agentstream.consumers.client_requests import SubmittedRun
 
 
 class ClientError(Exception):
@@ -33,9 +37,9 @@ class BrokerUnavailable(ClientError):
 
 
 class RunTimeout(ClientError, TimeoutError):
-    """No result within the caller's time. Nothing was cancelled."""
+    """No result within the caller's time. Nothing was cancelled: `submitted` can be waited for again."""
 
-    def __init__(self, submitted: Submitted, seconds: float) -> None:
+    def __init__(self, submitted: "SubmittedRun", seconds: float) -> None:
         super().__init__(f"run {submitted.run_id} has no result after {seconds:g} s; it goes on")
         self.submitted = submitted
 

@@ -49,7 +49,8 @@ class Follower:
         self._listeners: dict[str, list[Listener]] = {}
         self._asking = asyncio.Lock()
         self._opened = False
-        self._reading = False
+        self.reading = False
+        """Whether it reads now: from the first listener until 10 s after the last one."""
         self._wanted = asyncio.Event()
         self._quiet_since = 0.0
         self._ends: dict[int, int] = {}
@@ -61,21 +62,21 @@ class Follower:
         """Offsets below everything that is written after this returns. Raises TopicsMissing or BrokerUnavailable."""
         if self._broken is not None:
             raise self._broken
-        if not self._reading:
+        if not self.reading:
             async with self._asking:
-                if not self._reading and _now() - self._ends_at > FRESH_SECONDS:
+                if not self.reading and _now() - self._ends_at > FRESH_SECONDS:
                     asked_at = _now()
                     self._ends = await self._asked()
                     self._ends_at = asked_at
-        return dict(self._tail.positions if self._reading else self._ends)
+        return dict(self._tail.positions if self.reading else self._ends)
 
     @asynccontextmanager
     async def listening(self, run_id: str, listener: Listener) -> AsyncIterator[Mapping[int, int]]:
         """Inside it the listener gets all records of the run that lie behind the positions. Raises as `positions`."""
         positions = await self.positions()
         self._listeners.setdefault(run_id, []).append(listener)
-        if not self._reading:
-            self._reading = True
+        if not self.reading:
+            self.reading = True
             self._tail.seek(positions)
             self._tail.resume()
             self._wanted.set()
@@ -126,7 +127,7 @@ class Follower:
                 for found in await self._tail.poll(POLL_SECONDS):
                     self._hand_out(found)
                 if not self._listeners and _now() - self._quiet_since > LINGER_SECONDS:
-                    self._reading = False
+                    self.reading = False
                     self._tail.pause()
                     self._wanted.clear()
                     await self._wanted.wait()

@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
+from agentstream.consumers import client_follower
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, TopicsMissing
+from agentstream.consumers.client_follower import Follower, Listener
+from agentstream.consumers.kafka import tail_consumer
+from agentstream.consumers.readers_tail import Tail
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.records import Record
 from agentstream.schemas.topics import Topics
 from tests.conftest import PrivateKafka
 from tests.support.cluster import Cluster, cluster_of
@@ -91,6 +96,38 @@ async def test_who_only_submits_reads_nothing(cluster: Cluster, proxy: KafkaProx
     async with client_of(cluster, proxy.bootstrap_servers) as client:
         await asyncio.gather(*(client.submit("hi") for _ in range(20)))
     assert fetching(proxy) == set()
+
+
+async def test_a_client_for_whom_nobody_waits_stops_reading_and_begins_again(
+    cluster: Cluster, outputs: Outputs, proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_follower, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(client_follower, "FRESH_SECONDS", 0.0)
+    async with client_of(cluster, proxy.bootstrap_servers) as client:
+        followers = (client._results, client._deltas)
+        for text in ("first", "second", "third"):
+            await stream_one(client, outputs, text)
+            await eventually(lambda: not any(follower.reading for follower in followers), "nothing is read")
+    assert len(fetching(proxy)) == 2
+
+
+async def test_a_bug_of_ours_in_a_follower_reaches_everybody_who_waits(cluster: Cluster, outputs: Outputs) -> None:
+    """The task that reads is nobody's: its exception would be noticed when the client is closed, if ever."""
+
+    def buggy(record: Record) -> str | None:
+        raise ZeroDivisionError(record.position)
+
+    tail = Tail(lambda: tail_consumer(cluster.connection, read_committed=True), cluster.topics.assistant_messages)
+    follower = Follower(tail, also_needed=(), run_id_of=buggy)
+    failures: list[Exception] = []
+    async with follower.listening("run", Listener(lambda _: None, failures.append)):
+        await outputs.raw_results((b"{}", ()))
+        await eventually(lambda: bool(failures), "the listener is told")
+    assert isinstance(failures[0], ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        await follower.positions()
+    with pytest.raises(ZeroDivisionError):
+        await follower.close()
 
 
 async def test_nothing_is_left_when_a_client_is_closed_in_the_middle(cluster: Cluster, proxy: KafkaProxy) -> None:
