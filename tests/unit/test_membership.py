@@ -64,7 +64,7 @@ async def begun(coroutine: Coroutine[object, object, None]) -> asyncio.Task[None
 def test_as_long_as_time_passes_evenly_runs_begin_and_nobody_is_asked() -> None:
     async def scenario(world: World) -> None:
         for _ in range(100):
-            await asyncio.sleep(SESSION_TIMEOUT)
+            await asyncio.sleep(SESSION_TIMEOUT / 2)
             world.membership.tick()
             await world.membership.before_a_run()
         assert (world.coordinator.asked, world.membership.gaps) == ([], 0)
@@ -75,11 +75,11 @@ def test_as_long_as_time_passes_evenly_runs_begin_and_nobody_is_asked() -> None:
 def test_after_a_gap_runs_wait_until_a_heartbeat_was_answered() -> None:
     async def scenario(world: World) -> None:
         world.coordinator.gate.clear()
-        world.stop_the_process_for(SESSION_TIMEOUT + 0.001)
+        world.stop_the_process_for(SESSION_TIMEOUT / 2 + 0.001)
         # Whoever comes first sees the gap: here a run, before the poll loop ticks.
         runs = [await begun(world.membership.before_a_run()) for _ in range(3)]
         world.membership.tick()
-        await asyncio.sleep(SESSION_TIMEOUT)
+        await asyncio.sleep(SESSION_TIMEOUT / 2)
         assert not any(run.done() for run in runs)
         assert world.coordinator.asked == [(3, "member")], "one question for all of them"
         world.coordinator.gate.set()
