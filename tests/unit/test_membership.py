@@ -79,7 +79,7 @@ def test_after_a_gap_runs_wait_until_a_heartbeat_was_answered() -> None:
         # Whoever comes first sees the gap: here a run, before the poll loop ticks.
         runs = [await begun(world.membership.before_a_run()) for _ in range(3)]
         world.membership.tick()
-        await asyncio.sleep(SESSION_TIMEOUT / 2)
+        await asyncio.sleep(SESSION_TIMEOUT / 3)
         assert not any(run.done() for run in runs)
         assert world.coordinator.asked == [(3, "member")], "one question for all of them"
         world.coordinator.gate.set()
