@@ -65,8 +65,10 @@ class Acquirer:
             await writer.open()
             state = await self._left_behind(partition)
             whole = state.index_until > state.offset
-            state = claimed(state, owner=owner, now_ms=self.now_ms())
             index = await self.read_index(partition, whole)
+            if whole and not state.owner:
+                _check_same_log(partition, index, end=state.index_until)
+            state = claimed(state, owner=owner, now_ms=self.now_ms())
             ledger = Ledger(state, [found for found in index.done if found.stop > state.offset])
             await writer.commit([], self.input_offset(partition, ledger.state()))
         except BaseException:
@@ -126,3 +128,13 @@ class Acquirer:
             return await self.bounds(partition)
         except AssertionError as error:  # aiokafka's word for a partition that is no longer assigned
             raise KafkaError("the partition's bounds are not known now") from error
+
+
+def _check_same_log(partition: int, index: LoadedIndex, *, end: int) -> None:
+    """The index knows finished requests by their offsets alone. Of an input that was made anew under an index that was
+    not, new requests would count as finished, and nobody would ever hear of them."""
+    if index.done and index.done[-1].stop > end:
+        raise KeptClosedError(
+            f"the index knows finished requests of partition {partition} up to {index.done[-1].stop - 1}, and its log"
+            f" ends at {end}: was the topic made anew? Make the index of finished runs anew as well"
+        )

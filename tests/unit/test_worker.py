@@ -382,6 +382,29 @@ def test_more_open_requests_than_a_partition_may_hold_are_worked_off_by_the_next
     assert len(with_worker(scenario, prepare=prepare).log.results) == 2_400
 
 
+def test_an_input_made_anew_under_an_old_index_stays_closed_instead_of_losing_requests() -> None:
+    # Kafka forgets the offsets of a topic that is deleted; the index knows offsets of the old one, and said of every
+    # new request that it was finished long ago.
+    async def scenario(world: World) -> None:
+        for _ in range(5):
+            world.log.request()
+        world.source.assign(0)
+        await until(lambda: world.log.committed.offset == 5)
+        world.source.assign()
+        await asyncio.sleep(1)
+        world.log.committed = type(world.log.committed)(offset=-1, metadata="")
+        world.log.requests.clear()
+        world.log.request()
+        world.source.assign(0)
+        await asyncio.sleep(30)
+        (partition,) = world.worker.partitions
+        assert "made anew" in (partition.closed_because or "")
+        world.log.index.clear()
+        await until(lambda: len(world.log.results) == 6)
+
+    with_worker(scenario)
+
+
 def test_a_group_that_lost_its_offsets_runs_nothing_twice_and_commits_where_it_stands() -> None:
     async def scenario(world: World) -> None:
         world.log.append(b"not json")
