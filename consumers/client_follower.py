@@ -62,12 +62,11 @@ class Follower:
         """Offsets below everything that is written after this returns. Raises TopicsMissing or BrokerUnavailable."""
         if self._broken is not None:
             raise self._broken
-        if not self.reading:
-            async with self._asking:
-                if not self.reading and _now() - self._ends_at > FRESH_SECONDS:
-                    asked_at = _now()
-                    self._ends = await self._asked()
-                    self._ends_at = asked_at
+        async with self._asking:
+            if self._outdated():
+                asked_at = _now()
+                self._ends = await self._asked()
+                self._ends_at = asked_at
         return dict(self._tail.positions if self.reading else self._ends)
 
     @asynccontextmanager
@@ -113,6 +112,9 @@ class Follower:
         await self._tail.close()
         if task is not None and not task.cancelled():
             task.result()
+
+    def _outdated(self) -> bool:
+        return not self.reading and _now() - self._ends_at > FRESH_SECONDS
 
     async def _asked(self) -> dict[int, int]:
         if not self._opened:
