@@ -80,7 +80,8 @@ class Tail:
         async with asyncio.timeout(ASK_SECONDS):
             consumer = await self._connected()
             # All metadata: asked for by name, a missing topic would be created where the brokers allow that.
-            return topics - await consumer.topics()
+            known: set[str] = await consumer.topics()
+            return topics - known
 
     async def close(self) -> None:
         """End the connection. May be called at any time, and again."""
