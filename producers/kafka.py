@@ -76,6 +76,18 @@ async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
     await asyncio.wait({stopping}, timeout=seconds)
     if not stopping.done() or stopping.cancelled() or stopping.exception() is not None or _sender_lives(producer):
         await _end_pieces(producer, stopping, seconds)
+    # A producer that was fenced fails all that waits. Looked at, or asyncio prints each as an error that nobody saw.
+    accumulator, transactions = producer._message_accumulator, producer._txn_manager
+    for batches in (*accumulator._batches.values(), accumulator._pending_batches):
+        for batch in batches:
+            _look_at(batch._drain_waiter)
+    if transactions is not None:
+        _look_at(transactions._transaction_waiter)
+
+
+def _look_at(future: "asyncio.Future[Any] | None") -> None:
+    if future is not None and future.done() and not future.cancelled():
+        future.exception()
 
 
 def _sender_lives(producer: AIOKafkaProducer) -> bool:
@@ -102,8 +114,5 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
         # aiokafka takes each failed batch out of this set, and those that wait to be sent again are not in it.
         accumulator._pending_batches.update(batches)
     accumulator.fail_all(KafkaConnectionError("the producer was stopped"))
-    drains = [batch._drain_waiter for batch in accumulator._pending_batches]
-    # Looked at, or asyncio prints each as an error that nobody saw.
-    for future in (stopping, closing, *drains):
-        if future.done() and not future.cancelled():
-            future.exception()
+    for future in (stopping, closing):
+        _look_at(future)

@@ -102,7 +102,6 @@ class ResultWriter:
             # The refusal of one record fails its batch and may fail later ones in other words: the cause goes first.
             raise next((error for error in errors if isinstance(error, _REFUSALS)), errors[0])
 
-
     async def _send(self, record: OutgoingRecord) -> "asyncio.Future[object]":
         future: asyncio.Future[object] = await self._producer.send(
             record.topic,

@@ -143,6 +143,10 @@ class Cluster:
                 (answer,) = await self._admin.describe_configs([wanted])
                 known = {entry[0]: entry[1] for resource in answer.resources for entry in resource[-1]}
 
+    async def make_topic(self, name: str) -> None:
+        """One more topic, with one partition."""
+        await self._admin.create_topics([NewTopic(name, 1, 1)])
+
     async def delete_topic(self, topic: str) -> None:
         """Delete a topic."""
         await self._admin.delete_topics([topic])
