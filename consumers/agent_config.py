@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from agentstream.consumers.agent_files import AGENT_JSON, AgentFiles, Finding
 from agentstream.consumers.harness.port import Credentials, Harness, RunLimits
+from agentstream.consumers.retries import RetryCeilings, RetryRules, retry_rules
 from agentstream.schemas import defaults
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits, StreamMode, Thinking
@@ -40,6 +41,8 @@ class WorkerAgentConfig:
     """Tools that requests may ask for."""
     limits: RunLimits = DEFAULT_LIMITS
     """The worker's bounds: files and requests can only lower them."""
+    retry: RetryCeilings = field(default_factory=RetryCeilings)
+    """How long files and requests may have a run wait between attempts."""
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
     """Credentials by name; their keys are secrets."""
     files: AgentFiles = field(default_factory=AgentFiles)
@@ -75,6 +78,8 @@ class EffectiveParameters:
     """How hard the model is to think."""
     stream: StreamMode
     """Which events are published."""
+    retry: RetryRules = field(default_factory=RetryRules)
+    """The waits between attempts."""
     credentials: Credentials | None = None
     """The provider's credentials, where the worker has some."""
     problem: Problem | None = None
@@ -88,6 +93,7 @@ class EffectiveParameters:
             harness=HarnessChoice(kind=self.choice.kind, options=_short_options(self.choice.options)),
             tools=self.tools,
             limits=Limits(**asdict(self.limits)),
+            retry=self.retry.to_wire(),
             thinking=self.thinking,
             stream=self.stream,
             credentials=None if self.credentials is None else self.credentials.name,
@@ -123,6 +129,7 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
         choice=choice,
         tools=tools,
         limits=_lowest(config.limits, files.limits, asked.limits),
+        retry=retry_rules(config.retry, asked.retry, files.retry),
         thinking=_first(asked.thinking, files.thinking, defaults.THINKING),
         stream=_first(asked.stream, files.stream, defaults.STREAM),
         credentials=credentials,

@@ -1,22 +1,28 @@
-"""Whether a failed attempt is tried again, and when. Pure: randomness is an argument."""
+"""Whether a failed attempt is tried again, and when. Pure: randomness is an argument.
+
+Each class of errors has its policy (`schemas/defaults`). A request may ask for other waits, up to the worker's
+ceilings; attempts and total time are `limits`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from agentstream.consumers.harness.port import Failed
+from agentstream.schemas import defaults
 from agentstream.schemas.errors import ErrorCode, error_rule
+from agentstream.schemas.requests import Retry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
     """How long to wait between attempts: full jitter under an exponential bound."""
 
-    base_ms: int = 500
+    base_ms: int = defaults.RETRY_BASE_MS
     """Bound of the first wait; it doubles with each attempt."""
-    cap_ms: int = 30_000
+    cap_ms: int = defaults.RETRY["cap_ms"]
     """The bound never grows beyond this."""
-    max_retry_after_ms: int = 120_000
+    max_retry_after_ms: int = defaults.RETRY["retry_after_ms"]
     """A provider's Retry-After is honoured up to this: the session's later runs wait meanwhile."""
 
 
@@ -28,17 +34,62 @@ class RetryDecision:
     """After so long."""
 
 
-DEFAULT_POLICY = RetryPolicy()
-RATE_LIMIT_POLICY = RetryPolicy(base_ms=2_000)
-"""A provider that says "too many" needs longer than one that hiccups."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryCeilings:
+    """What a request may ask for at most, and what no default exceeds."""
+
+    base_ms: int = defaults.RETRY_CEILINGS["base_ms"]
+    """Bound of the first wait."""
+    cap_ms: int = defaults.RETRY_CEILINGS["cap_ms"]
+    """Bound of every wait."""
+    retry_after_ms: int = defaults.RETRY_CEILINGS["retry_after_ms"]
+    """Up to which a provider's Retry-After is honoured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryRules:
+    """The waits that take effect for one run."""
+
+    base_ms: int | None = None
+    """Bound of the first wait, whatever the error; None: as the error's class has it."""
+    cap_ms: int = defaults.RETRY["cap_ms"]
+    """Bound of every wait."""
+    retry_after_ms: int = defaults.RETRY["retry_after_ms"]
+    """Up to which a provider's Retry-After is honoured."""
+    max_base_ms: int = defaults.RETRY_CEILINGS["base_ms"]
+    """The worker's ceiling for the classes' own first waits."""
+
+    def policy(self, code: ErrorCode) -> RetryPolicy:
+        """The policy for an error."""
+        own = defaults.RETRY_BASE_MS_OF.get(code, defaults.RETRY_BASE_MS)
+        base_ms = min(own, self.max_base_ms) if self.base_ms is None else self.base_ms
+        return RetryPolicy(base_ms=base_ms, cap_ms=self.cap_ms, max_retry_after_ms=self.retry_after_ms)
+
+    def to_wire(self) -> Retry:
+        """The waits for the result; the first one only if it was asked for."""
+        return Retry(base_ms=self.base_ms, cap_ms=self.cap_ms, retry_after_ms=self.retry_after_ms)
+
+
+def retry_rules(ceilings: RetryCeilings, *asked: Retry | None) -> RetryRules:
+    """What takes effect of what was asked for, the first that says something first, under the worker's ceilings."""
+
+    given = [each for each in asked if each is not None]
+    base_ms = next((each.base_ms for each in given if each.base_ms is not None), None)
+    cap_ms = next((each.cap_ms for each in given if each.cap_ms is not None), defaults.RETRY["cap_ms"])
+    after_ms = next(
+        (each.retry_after_ms for each in given if each.retry_after_ms is not None), defaults.RETRY["retry_after_ms"]
+    )
+    return RetryRules(
+        base_ms=None if base_ms is None else min(base_ms, ceilings.base_ms),
+        cap_ms=min(cap_ms, ceilings.cap_ms),
+        retry_after_ms=min(after_ms, ceilings.retry_after_ms),
+        max_base_ms=ceilings.base_ms,
+    )
+
+
 MAX_LOST_WITH_OTHERS = 5
 """So often a run is tried again for free because its process died under several runs. After that each try counts: a
 process that dies again and again is worth no endless loop."""
-
-
-def policy_for(code: ErrorCode) -> RetryPolicy:
-    """The policy of an error code."""
-    return RATE_LIMIT_POLICY if code is ErrorCode.RATE_LIMITED else DEFAULT_POLICY
 
 
 def is_retriable(failed: Failed) -> bool:
@@ -69,7 +120,7 @@ def decide_retry(
     max_attempts: int,
     time_left_ms: float,
     rng: Random,
-    policy: Callable[[ErrorCode], RetryPolicy] = policy_for,
+    policy: Callable[[ErrorCode], RetryPolicy],
 ) -> RetryDecision | None:
     """Decide after a failed attempt, which `so_far` includes. None: the failure stands.
 

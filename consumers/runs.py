@@ -174,6 +174,7 @@ class _Run:
             max_attempts=self._admitted.parameters.limits.max_attempts,
             time_left_ms=(self._total_due - asyncio.get_running_loop().time()) * 1000,
             rng=rng,
+            policy=self._admitted.parameters.retry.policy,
         )
         return (ending, None) if retry is None else (None, retry)
 

@@ -22,7 +22,7 @@ from agentstream.consumers.readers_tail import Tail
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
-from agentstream.infra.connection import kafka_connection, named_credentials, redactor, run_limits
+from agentstream.infra.connection import kafka_connection, named_credentials, redactor, retry_ceilings, run_limits
 from agentstream.infra.harnesses import open_harnesses
 from agentstream.infra.redacting import RedactingEncoder
 from agentstream.infra.run_log import LoggedRuns
@@ -84,6 +84,7 @@ def agent_config(settings: Settings, harnesses: Mapping[str, Harness]) -> Worker
         default_model=settings.model,
         tools=frozenset(settings.tools),
         limits=run_limits(settings),
+        retry=retry_ceilings(settings),
         credentials=named_credentials(settings),
         files=read_agent_files(settings.agent_dir),
     )

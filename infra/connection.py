@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from agentstream.consumers.harness.port import Credentials, RunLimits
 from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.retries import RetryCeilings
 from agentstream.infra.settings import CredentialSettings, KafkaSettings, Settings
 from agentstream.infra.settings_file import SettingsError
 from agentstream.producers.connection import KafkaConnection
@@ -47,6 +48,11 @@ def named_credentials(settings: Settings) -> dict[str, Credentials]:
 def run_limits(settings: Settings) -> RunLimits:
     """The worker's bounds."""
     return RunLimits(**settings.limits.model_dump())
+
+
+def retry_ceilings(settings: Settings) -> RetryCeilings:
+    """How long requests may have a run wait between attempts."""
+    return RetryCeilings(**settings.retry.model_dump())
 
 
 def redactor(settings: Settings) -> Redactor:

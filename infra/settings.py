@@ -3,6 +3,7 @@
     KAFKA_*             how to reach the cluster        [kafka] in the file
     AGENTSTREAM_*       everything else                 the file's top level
     AGENTSTREAM_LIMITS_*  bounds of a run               [limits]
+    AGENTSTREAM_RETRY_*   longest waits before a retry  [retry]
     OPENAI_API_KEY, ANTHROPIC_API_KEY                   [credentials.NAME]
 
 The file is `agentstream.toml` in the current directory, or the one that `--config` or AGENTSTREAM_CONFIG names.
@@ -132,6 +133,24 @@ class LimitSettings(_Settings):
     )
 
 
+class RetrySettings(_Settings):
+    """How long files and requests may have a run wait between attempts."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_RETRY_")
+
+    base_ms: int = Field(
+        default=defaults.RETRY_CEILINGS["base_ms"], ge=0, description="Bound of the first wait, milliseconds."
+    )
+    cap_ms: int = Field(
+        default=defaults.RETRY_CEILINGS["cap_ms"], ge=0, description="Bound of every wait, milliseconds."
+    )
+    retry_after_ms: int = Field(
+        default=defaults.RETRY_CEILINGS["retry_after_ms"],
+        ge=0,
+        description="Up to which a provider's Retry-After is honoured, milliseconds.",
+    )
+
+
 class CredentialSettings(_Settings):
     """How to reach one provider. Only the file holds these, except for OPENAI_API_KEY and ANTHROPIC_API_KEY."""
 
@@ -188,6 +207,9 @@ class Settings(_Settings):
         default="auto", description="auto: for people on a terminal, JSON lines otherwise."
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="The worker's bounds of a run.")
+    retry: RetrySettings = Field(
+        default_factory=RetrySettings, description="How long a run may be made to wait before it is tried again."
+    )
     credentials: dict[Name, CredentialSettings] = Field(
         default_factory=dict, description="Credentials by the name under which requests ask for them."
     )

@@ -14,7 +14,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
-from agentstream.infra.settings import FILE_NAME, CredentialSettings, KafkaSettings, LimitSettings, Settings
+from agentstream.infra.settings import (
+    FILE_NAME,
+    CredentialSettings,
+    KafkaSettings,
+    LimitSettings,
+    RetrySettings,
+    Settings,
+)
 
 S = TypeVar("S", bound=BaseSettings)
 CONFIG_VARIABLE = "AGENTSTREAM_CONFIG"
@@ -45,11 +52,12 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
     where = str(path) if path is not None else FILE_NAME
     kafka = _layered(KafkaSettings, _table(content, "kafka", where), where, "kafka.")
     limits = _layered(LimitSettings, _table(content, "limits", where), where, "limits.")
+    retry = _layered(RetrySettings, _table(content, "retry", where), where, "retry.")
     named = _table(content, "credentials", where)
     credentials = _from_environment() | {
         name: _made(CredentialSettings, _table(named, name, where), where, f"credentials.{name}.") for name in named
     }
-    nested = {"kafka": kafka, "limits": limits, "credentials": credentials}
+    nested = {"kafka": kafka, "limits": limits, "retry": retry, "credentials": credentials}
     return _layered(Settings, content, where, "", over={**nested, **(overrides or {})})
 
 
@@ -57,6 +65,7 @@ def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that begin like ours and are none: misspelt, and silently without effect."""
     known = {f"AGENTSTREAM_{name}".upper() for name in Settings.model_fields} | OTHER_VARIABLES
     known |= {f"AGENTSTREAM_LIMITS_{name}".upper() for name in LimitSettings.model_fields}
+    known |= {f"AGENTSTREAM_RETRY_{name}".upper() for name in RetrySettings.model_fields}
     return tuple(sorted(name for name in environment if name.startswith("AGENTSTREAM_") and name not in known))
 
 
@@ -79,7 +88,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _table(content: dict[str, object], name: str, where: str) -> dict[str, object]:
-    table = content.pop(name, {}) if name in ("kafka", "limits", "credentials") else content[name]
+    table = content.pop(name, {}) if name in ("kafka", "limits", "retry", "credentials") else content[name]
     if not isinstance(table, dict):
         raise SettingsError(f"{name} in {where}: must be a table")
     return table

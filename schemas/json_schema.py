@@ -38,6 +38,7 @@ CONSTANT_DEFAULTS: Final[Mapping[str, JsonValue]] = {
     "thinking": defaults.THINKING,
     "stream": defaults.STREAM,
     "limits": dict(defaults.LIMITS),
+    "retry": dict(defaults.RETRY),
 }
 """What takes effect where neither request nor files say otherwise, by the names of `AgentParameters`."""
 
@@ -94,9 +95,9 @@ def _mode(direction: Direction) -> JsonSchemaMode:
 
 
 def _show_defaults(schemas: Mapping[str, JsonValue], effective: Mapping[str, JsonValue]) -> None:
-    """Write the defaults into the parameters' schema, and those of the limits also beside each limit."""
-    limits = effective.get("limits")
-    for name, values in (("AgentParameters", effective), ("Limits", limits)):
+    """Write the defaults into the parameters' schema, and those of limits and waits also beside each of them."""
+    inner = (("Limits", effective.get("limits")), ("Retry", effective.get("retry")))
+    for name, values in (("AgentParameters", effective), *inner):
         schema = schemas.get(name)
         properties = schema.get("properties") if isinstance(schema, dict) else None
         if not isinstance(values, Mapping) or not isinstance(properties, dict):

@@ -37,6 +37,18 @@ class Limits(WireModel):
     max_attempts: Int | None = Field(default=None, ge=1, le=20, description="Attempts within one claim.")
 
 
+class Retry(WireModel):
+    """How long a run waits before it is tried again. How often and how long at all: `limits`."""
+
+    base_ms: Int | None = Field(
+        default=None, ge=0, le=DAY_MS, description="Bound of the first wait, ms; it doubles with each attempt."
+    )
+    cap_ms: Int | None = Field(default=None, ge=0, le=DAY_MS, description="The bound never grows beyond this, ms.")
+    retry_after_ms: Int | None = Field(
+        default=None, ge=0, le=DAY_MS, description="A provider's Retry-After is honoured up to this, ms."
+    )
+
+
 class AgentParameters(WireModel):
     """How the agent is to run. What is absent comes from the worker's files, then from its constants."""
 
@@ -49,6 +61,7 @@ class AgentParameters(WireModel):
         default=None, max_length=MAX_TOOLS, description="Tools the agent may use, each allowed by the worker."
     )
     limits: Limits | None = Field(default=None, description="Bounds of the run.")
+    retry: Retry | None = Field(default=None, description="Waits between attempts, within the worker's ceilings.")
     thinking: Thinking | None = Field(default=None, description="How hard the model is to think.")
     stream: StreamMode | None = Field(
         default=None, description="full: everything; events: no part.delta; none: only run.started, retrying, ended."

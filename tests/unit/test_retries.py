@@ -8,12 +8,16 @@ from agentstream.consumers.harness.port import Failed
 from agentstream.consumers.retries import (
     MAX_LOST_WITH_OTHERS,
     AttemptsSoFar,
+    RetryCeilings,
     RetryDecision,
     RetryPolicy,
+    RetryRules,
     decide_retry,
     is_retriable,
+    retry_rules,
 )
 from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.requests import Retry
 
 HOUR_MS = 3_600_000.0
 
@@ -89,3 +93,23 @@ def test_an_attempt_lost_with_others_costs_nothing_but_not_for_ever() -> None:
 
 def test_the_same_random_numbers_give_the_same_wait() -> None:
     assert decide(failed(), rng=Random(5)) == decide(failed(), rng=Random(5))
+
+
+def test_a_provider_that_says_too_many_is_given_more_time_than_one_that_hiccups() -> None:
+    rules = RetryRules()
+    assert rules.policy(ErrorCode.PROVIDER_ERROR) == RetryPolicy()
+    assert rules.policy(ErrorCode.RATE_LIMITED).base_ms == 2_000
+
+
+def test_the_first_that_asks_for_a_wait_gets_it_up_to_the_ceilings() -> None:
+    ceilings = RetryCeilings(base_ms=1_000, cap_ms=4_000, retry_after_ms=9_000)
+    asked, files = Retry(base_ms=0, cap_ms=5_000), Retry(base_ms=700, retry_after_ms=8_000)
+    rules = retry_rules(ceilings, asked, None, files)
+    for code in (ErrorCode.PROVIDER_ERROR, ErrorCode.RATE_LIMITED):
+        assert rules.policy(code) == RetryPolicy(base_ms=0, cap_ms=4_000, max_retry_after_ms=8_000)
+    assert rules.to_wire() == Retry(base_ms=0, cap_ms=4_000, retry_after_ms=8_000)
+
+
+def test_no_default_exceeds_the_ceilings_either() -> None:
+    rules = retry_rules(RetryCeilings(base_ms=900, cap_ms=800, retry_after_ms=700), None, None)
+    assert rules.policy(ErrorCode.RATE_LIMITED) == RetryPolicy(base_ms=900, cap_ms=800, max_retry_after_ms=700)

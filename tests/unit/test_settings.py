@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from agentstream.infra.connection import named_credentials, redactor, run_limits
-from agentstream.infra.settings import KafkaSettings, LimitSettings, Settings
+from agentstream.infra.settings import KafkaSettings, LimitSettings, RetrySettings, Settings
 from agentstream.infra.settings_file import SettingsError, load_settings, unknown_variables
 from tests.architecture.sources import ROOT
 
@@ -188,9 +188,10 @@ def test_the_readme_lists_every_setting_with_its_default_and_no_other() -> None:
             (KafkaSettings, "KAFKA_"),
             (Settings, "AGENTSTREAM_"),
             (LimitSettings, "AGENTSTREAM_LIMITS_"),
+            (RetrySettings, "AGENTSTREAM_RETRY_"),
         )
         for name, field in model.model_fields.items()
-        if name not in {"kafka", "limits", "credentials"}
+        if name not in {"kafka", "limits", "retry", "credentials"}
     ]
     others = ("AGENTSTREAM_CONFIG", "AGENTSTREAM_BROKER")
     assert [row for row in listed if not any(name in row for name in others)] == rows
