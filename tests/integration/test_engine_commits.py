@@ -165,8 +165,8 @@ async def test_a_fenced_worker_fences_nobody_until_a_heartbeat_of_its_own_was_an
 async def test_a_producer_fenced_between_two_sends_is_a_failed_transaction_and_no_bug(
     cluster: Cluster, proxy: KafkaProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """aiokafka then says IllegalOperation ("not in a transaction"), which is no KafkaError. It ended a worker, when
-    a partition came back after it had been elsewhere."""
+    """aiokafka then says IllegalOperation ("not in a transaction"), which is no KafkaError. It ended a worker when a
+    partition came back after it had been elsewhere."""
     writer = ResultWriter(
         KafkaConnection(bootstrap_servers=proxy.bootstrap_servers),
         cluster.group_id,
