@@ -34,6 +34,9 @@ class Acquired:
     """The books as the last owner left them, under the new claim."""
     index: LoadedIndex
     """What is known of finished runs."""
+    careful_until: int = 0
+    """The last owner was lost: below this offset a run begins only after its started mark is committed. Without it a
+    request that kills its worker within the 100 ms that a mark may take would never be counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +71,14 @@ class Acquirer:
             index = await self.read_index(partition, whole)
             if whole and not state.owner:
                 _check_same_log(partition, index, end=state.index_until)
+            careful_until = 0 if state.released or not state.owner else (await self._bounds(partition))[1]
             state = claimed(state, owner=owner, now_ms=self.now_ms())
             ledger = Ledger(state, [found for found in index.done if found.stop > state.offset])
             await writer.commit([], self.input_offset(partition, ledger.state()))
         except BaseException:
             await writer.close()
             raise
-        return Acquired(writer=writer, ledger=ledger, index=index)
+        return Acquired(writer=writer, ledger=ledger, index=index, careful_until=careful_until)
 
     async def reopen(self, partition: int) -> tuple[ResultWriter, CommitState]:
         """A new writer after one failed, and what is committed now. Raises as `acquire` does."""

@@ -14,6 +14,7 @@ from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.lanes import Lanes
 from agentstream.consumers.ledger import MAX_ENCODED, MAX_OPEN_OFFSETS, Receipt
 from agentstream.consumers.outbox import Batch, Outbox, Ready
+from agentstream.consumers.quarantine import UNMARKED_STARTS, probation
 from agentstream.consumers.runs import Admitted, Interrupt
 from agentstream.producers.outcomes import Outcome, RunOutcome
 from agentstream.schemas.events import StreamEvents
@@ -56,6 +57,8 @@ class Claim:
         self._waiting: dict[str, Pending] = {}
         self._interrupts: dict[str, Interrupt] = {}
         self._cancelling: set[asyncio.Task[None]] = set()
+        self._careful_until = acquired.careful_until
+        self._unmarked_starts = 0
         self._held: dict[int, int] = {}
         self._draining = False
 
@@ -63,6 +66,11 @@ class Claim:
     def number(self) -> int:
         """The claim's number."""
         return self.ledger.claim
+
+    @property
+    def running(self) -> int:
+        """Runs under way."""
+        return len(self._interrupts)
 
     @property
     def full(self) -> bool:
@@ -124,24 +132,41 @@ class Claim:
             await self._conclude(pending, result)
 
     async def _perform(self, pending: Pending) -> None:
-        """One run, from its turn in the lane until its result is committed."""
+        """One run, from its turn in the lane until its result is committed.
+
+        A suspect is on probation until then: a result that is not committed is lost with its worker.
+        """
         engine, run_id = self._engine, pending.run.run_id
         await engine.control.caught_up()
-        async with engine.slots:
-            await engine.membership.before_a_run()
-            if self._draining or self._waiting.pop(run_id, None) is None:
-                return
-            self.ledger.start(pending.receipt)
+        async with engine.quarantine.entered(self._probation(pending.receipt)) as begin:
+            async with engine.slots:
+                await engine.membership.before_a_run()
+                if self._draining or self._waiting.pop(run_id, None) is None:
+                    return
+                await self._mark_started(pending.receipt)
+                begin()
+                interrupt = self._interrupts[run_id] = Interrupt()
+                if (cancel := engine.control.find(run_id)) is not None:
+                    interrupt.cancel(why(cancel))
+                try:
+                    result = await self._execute(pending.run.admitted, interrupt)
+                finally:
+                    del self._interrupts[run_id]
+            if result is not None:
+                await self._conclude(pending, result)
+
+    def _probation(self, receipt: Receipt) -> float | None:
+        unmarked = receipt.offset < self._careful_until and self._unmarked_starts < UNMARKED_STARTS
+        self._unmarked_starts += unmarked
+        return probation(receipt.strikes, unmarked_start=unmarked)
+
+    async def _mark_started(self, receipt: Receipt) -> None:
+        """Note that a run begins, so that its loss is counted; where one was lost before, commit the note first."""
+        self.ledger.start(receipt)
+        if receipt.strikes or receipt.offset < self._careful_until:
+            await self.outbox.force()
+        else:
             self.outbox.books_changed()
-            interrupt = self._interrupts[run_id] = Interrupt()
-            if (cancel := engine.control.find(run_id)) is not None:
-                interrupt.cancel(why(cancel))
-            try:
-                result = await self._execute(pending.run.admitted, interrupt)
-            finally:
-                del self._interrupts[run_id]
-        if result is not None:
-            await self._conclude(pending, result)
 
     async def _conclude(self, pending: Pending, result: InvokeResult) -> None:
         """Wait for the run's deltas, at most ten seconds, and until its result is committed."""

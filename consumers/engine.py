@@ -9,6 +9,7 @@ from agentstream.consumers.control import Control
 from agentstream.consumers.index import WINDOW
 from agentstream.consumers.intake import Intake
 from agentstream.consumers.membership import Membership
+from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.runs import Runs
 from agentstream.producers.deltas import DeltaPublisher
 from agentstream.producers.outcomes import OutcomeEncoder
@@ -34,6 +35,8 @@ class Engine:
     """Whether we are still in the group."""
     control: Control
     """What callers want cancelled."""
+    quarantine: Quarantine
+    """Where runs start that were lost with a worker."""
     slots: asyncio.Semaphore
     """One for each run that may be under way at once."""
     intake: Intake

@@ -61,6 +61,7 @@ class Partition:
         self._proved = -1
         self._draining = False
         self._released = False
+        self._moving = False
 
     async def serve(self, predecessors: "Collection[asyncio.Task[None]]" = ()) -> None:
         """Own the partition until cancelled. `predecessors` served it before in this worker and must end first.
@@ -121,7 +122,7 @@ class Partition:
         while True:
             batch = await claim.outbox.due()
             records = [record for item in batch.ready for record in item.outcome.records]
-            state = claim.ledger.state(batch.offsets, released=self._released)
+            state = claim.ledger.state(batch.offsets, released=self._released or self._moving)
             batch.number = state.commit
             offset = self._shared.acquirer.input_offset(self.number, state)
             claim.encoded_size = len(offset.metadata)
@@ -186,6 +187,16 @@ class Partition:
         if self.claim is not None:
             self.claim.cancel(cancel)
 
+    def revoked(self) -> None:
+        """A rebalance began: the partition may go to another worker, or stay.
+
+        If it goes, its runs end here by no fault of theirs, so until it is known every commit says that it is given
+        back: strikes are for crashes. Without this a storm of rebalances failed innocent runs with `crash_limit`.
+        """
+        self._moving = True
+        if self.claim is not None and self.claim.running:
+            self.claim.outbox.books_changed(at_once=True)
+
     def kept(self) -> None:
         """A rebalance ended and the partition is still, or again, ours.
 
@@ -193,6 +204,7 @@ class Partition:
         that nobody fenced us.
         """
         self._assignment += 1
+        self._moving = False
         if self.claim is not None:
             self._prove()
 

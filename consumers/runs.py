@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from random import Random
@@ -23,6 +24,7 @@ from agentstream.consumers.harness.port import Failed, Finished, Harness, Harnes
 from agentstream.consumers.interrupt import Cancelled, Drained, Interrupt
 from agentstream.consumers.numbering import AttemptName, Numbering
 from agentstream.consumers.pump import Abandoned, Bell
+from agentstream.consumers.quarantine import CRASH_LIMIT
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
 from agentstream.consumers.watchdog import Watchdog
@@ -79,7 +81,7 @@ class Runs:
                 async for record in records:
                     yield record
             ending, retry = run.judge(attempt.ending, self._rng)
-            for record in attempt.add(run.closing_event(attempt.ending, retry)):
+            for record in attempt.add(run.closing_event(ending or attempt.ending, retry)):
                 yield record
             if retry is not None:
                 ending = await run.wait(retry)
@@ -121,6 +123,8 @@ class _Run:
         self._numbers = count(admitted.attempt)
         self._tried = AttemptsSoFar()
         self._attempt: Attempt | None = None
+        self._crashes = admitted.crashes
+        self._apart = False
         self._total_due = asyncio.get_running_loop().time() + self._total_seconds()
 
     @property
@@ -134,6 +138,8 @@ class _Run:
         latest, problem = self._admitted.latest, self._admitted.parameters.problem
         if self._interrupt.requested is not None:
             return self._interrupt.requested
+        if self._admitted.crashes >= CRASH_LIMIT:
+            return Failed(code=ErrorCode.CRASH_LIMIT, detail=f"{self._admitted.crashes} workers were lost while it ran")
         if latest is not None and self._around.now() > latest:
             return Failed(code=ErrorCode.DEADLINE_EXCEEDED, detail=f"it had to start by {latest.isoformat()}")
         if problem is not None:
@@ -153,7 +159,7 @@ class _Run:
         limits, now = admitted.parameters.limits, asyncio.get_running_loop().time()
         self._attempt = Attempt(
             self._harness,
-            _harness_request(admitted, name),
+            _harness_request(admitted, name, apart=self._apart),
             numbering=Numbering(name, mode=admitted.parameters.stream, redactor=self._around.redactor),
             watchdog=Watchdog(limits, started=now, total_due=self._total_due),
             bill=self._bill,
@@ -168,6 +174,11 @@ class _Run:
         if not isinstance(ending, Failed):
             return ending, None
         self._tried = self._tried.plus(ending)
+        if ending.code is ErrorCode.HARNESS_CRASHED:
+            self._apart = True
+            self._crashes += not ending.lost_with_others
+            if self._crashes >= CRASH_LIMIT:
+                return replace(ending, code=ErrorCode.CRASH_LIMIT, retriable=False), None
         retry = decide_retry(
             ending,
             self._tried,
@@ -237,7 +248,7 @@ class _Run:
         return seconds
 
 
-def _harness_request(admitted: Admitted, name: AttemptName) -> HarnessRequest:
+def _harness_request(admitted: Admitted, name: AttemptName, *, apart: bool) -> HarnessRequest:
     parameters = admitted.parameters
     return HarnessRequest(
         run_id=name.run_id,
@@ -253,4 +264,5 @@ def _harness_request(admitted: Admitted, name: AttemptName) -> HarnessRequest:
         limits=parameters.limits,
         credentials=parameters.credentials,
         trace=admitted.trace,
+        apart=apart,
     )

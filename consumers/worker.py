@@ -97,6 +97,8 @@ class Worker:
     def revoked(self) -> None:
         """A rebalance began. Runs go on, and their results are committed until we are fenced or the partition is lost:
         waiting here cost up to 51 s without results."""
+        for partition in self._partitions.values():
+            partition.revoked()
 
     def assigned(self, partitions: Collection[int]) -> None:
         """These partitions are ours, and no others."""

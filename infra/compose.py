@@ -18,6 +18,7 @@ from agentstream.consumers.index import WINDOW, LoadedIndex, load_index
 from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
 from agentstream.consumers.kafka import group_consumer, tail_consumer
 from agentstream.consumers.membership import Membership
+from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.readers_tail import Tail
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.source import Assignments, Source
@@ -134,6 +135,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
                 coordinator, lambda: sources[0].membership, session_timeout_s=plan.session_timeout_ms / 1000
             ),
             control=control,
+            quarantine=Quarantine(),
             slots=asyncio.Semaphore(plan.max_in_flight),
             intake=Intake(max_held=plan.max_in_flight * WAITING_PER_SLOT, max_bytes=plan.max_held_bytes),
             clock=time.monotonic,

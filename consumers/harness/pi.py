@@ -4,7 +4,7 @@ PiHarness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from agentstream.consumers.harness.pi_tools import PythonTool
 from agentstream.consumers.harness.pi_workspace import Workspace
 from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
 from agentstream.consumers.harness.sidecar import Patience, Sidecar
-from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
+from agentstream.consumers.harness.sidecar_link import SidecarLink, SidecarUnavailable
 from agentstream.consumers.harness.sweep import MARK
 from agentstream.consumers.redaction import Redactor
 from agentstream.schemas.errors import ErrorCode
@@ -77,6 +77,7 @@ class PiHarness:
         self._stack = AsyncExitStack()
         self._workspace = Workspace(settings.temporary)
         self._sidecar: Sidecar | None = None
+        self._apart = asyncio.Lock()
         self._closings: set[asyncio.Task[None]] = set()
         self._versions: dict[str, str] = {}
 
@@ -138,12 +139,28 @@ class PiHarness:
         if request.model is None:
             yield Failed(code=ErrorCode.MODEL_UNAVAILABLE, detail="no model was chosen")
             return
-        try:
-            link = await self._sidecar.link()
-        except SidecarUnavailable:
-            # Why stands in our log and in `health`: it names programs and paths of this machine.
-            yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar is not available")
-            return
+        async with AsyncExitStack() as stack:
+            try:
+                link = await self._link(stack, apart=request.apart)
+            except SidecarUnavailable:
+                # Why stands in our log and in `health`: it names programs and paths of this machine.
+                yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar is not available")
+                return
+            async with aclosing(self._run_in(link, request)) as events:
+                async for event in events:
+                    yield event
+
+    async def _link(self, stack: AsyncExitStack, *, apart: bool) -> SidecarLink:
+        """The sidecar for a run: the shared one, or one of its own, one such at a time, which ends with the stack."""
+        if not apart and self._sidecar is not None:
+            return await self._sidecar.link()
+        await stack.enter_async_context(self._apart)
+        own = Sidecar(self._launcher, self._command(), patience=self._settings.patience, redact=self._redactor.text)
+        return await (await stack.enter_async_context(own)).link()
+
+    async def _run_in(
+        self, link: SidecarLink, request: HarnessRequest
+    ) -> AsyncGenerator[HarnessEvent | Terminal, None]:
         try:
             place = self._workspace.open_place(request.attempt_id)
         except OSError as error:

@@ -1,6 +1,6 @@
 """The harness port: what an adapter gets, what it yields, what it promises.
 
-    Harness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
+Harness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -99,6 +99,8 @@ class HarnessRequest:
     """The provider's credentials, where the run needs some and the worker has them."""
     trace: TraceContext
     """Parent of every model call; each gets a span id of its own."""
+    apart: bool = False
+    """The process of an earlier attempt died: run this one in a process with no other run, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

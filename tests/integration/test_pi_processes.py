@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -158,6 +159,22 @@ async def test_a_run_that_dies_alone_with_its_sidecar_is_known_to_have_been_alon
         await eventually(lambda: len(model.calls) == 1)
         os.kill(harness.sidecar_pid or 0, signal.SIGKILL)
     assert not task.result().failed.lost_with_others
+
+
+async def test_a_run_apart_has_a_process_of_its_own_and_leaves_none(harness: PiHarness, model: OfflineModel) -> None:
+    """A run whose process died may be the one that killed it: it must not take others along again."""
+    suspect = replace(request("[[fail:hang]]", credentials=credentials(model)), apart=True)
+    async with asyncio.TaskGroup() as group:
+        apart = group.create_task(perform(harness, suspect))
+        await eventually(lambda: len(model.calls) == 1)
+        beside = group.create_task(perform(harness, request("[[pace: 5]]count to 20", credentials=credentials(model))))
+        await eventually(lambda: len(model.calls) == 2)
+        nodes = [process.pid for process in marked(harness.mark) if process.pid != harness.sidecar_pid]
+        assert len(nodes) == 1
+        os.kill(nodes[0], signal.SIGKILL)
+    assert (apart.result().failed.code, apart.result().failed.lost_with_others) == (ErrorCode.HARNESS_CRASHED, False)
+    assert beside.result().text.startswith("1 2 3")
+    await eventually(lambda: [process.pid for process in marked(harness.mark)] == [harness.sidecar_pid])
 
 
 async def test_a_blocked_sidecar_is_killed_and_started_again(tmp_path: Path, model: OfflineModel) -> None:

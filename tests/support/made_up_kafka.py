@@ -18,6 +18,7 @@ from agentstream.consumers.intake import Intake
 from agentstream.consumers.ledger import ranges
 from agentstream.consumers.membership import Membership
 from agentstream.consumers.metadata import CommitState, decode, encode
+from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.runs import Runs
 from agentstream.consumers.source import Assignments, Source
@@ -242,6 +243,7 @@ class World:
                 coordinator, lambda: self.source.membership, session_timeout_s=SESSION_TIMEOUT, clock=clock
             ),
             control=cast("Control", self.control),
+            quarantine=Quarantine(),
             slots=asyncio.Semaphore(slots),
             intake=self.intake,
             clock=clock,

@@ -169,6 +169,22 @@ def test_a_crash_of_the_adapter_is_tried_again_and_then_fails() -> None:
     assert (played.code, played.result.attempt) == ("harness_crashed", 2)
 
 
+def test_a_run_that_crashes_its_harness_three_times_is_given_up() -> None:
+    """Tried again for as long as `max_attempts` allows, it would take the harness's other runs with it each time."""
+    played = play(Scene(options={"crash": "adapter"}, limits=limits(10)))
+    assert (played.code, played.result.attempt) == ("crash_limit", 3)
+
+
+def test_crashes_of_workers_and_of_the_harness_are_counted_together() -> None:
+    played = play(Scene(options={"crash": "adapter"}, limits=limits(10), crashes=2))
+    assert (played.code, played.result.attempt) == ("crash_limit", 1)
+
+
+def test_a_run_that_was_lost_with_three_workers_does_not_start() -> None:
+    played = play(Scene(crashes=3))
+    assert (played.code, played.result.attempt, played.result.crashes, played.records) == ("crash_limit", 0, 3, [])
+
+
 # What never starts.
 
 

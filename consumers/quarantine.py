@@ -1,0 +1,67 @@
+"""Runs that were under way when a worker was lost start apart from each other, so that a culprit shows itself alone.
+
+A request that kills its worker takes its neighbours' attempts with it, and all of them get a strike. If they were
+started together again, it would take them a second and a third time, and all would reach the crash limit.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+CRASH_LIMIT = 3
+"""After so many crashes a request is failed with `crash_limit` instead of being tried again."""
+FIRST_PROBATION_SECONDS = 10.0
+"""A run with one strike that lives this long lets the next one start beside it. What kills a worker does so early as a
+rule; and after the loss of a node with 64 runs of ten minutes, one at a time to their end would take ten hours."""
+UNMARKED_PROBATION_SECONDS = 0.25
+"""A run that killed its worker before its started mark was written did so within 100 ms and a transaction."""
+UNMARKED_STARTS = 16
+"""So many of the first starts after a loss are suspected of it: at 64 runs a second about 7 are unmarked at a time."""
+
+
+def probation(strikes: int, *, unmarked_start: bool) -> float | None:
+    """How long a run must live before another suspect may start beside it; None: it is no suspect."""
+    if strikes >= 2:
+        return math.inf
+    if strikes == 1:
+        return FIRST_PROBATION_SECONDS
+    return UNMARKED_PROBATION_SECONDS if unmarked_start else None
+
+
+class Quarantine:
+    """At most one suspect on probation at a time per worker."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def entered(self, seconds: float | None) -> AsyncIterator[Callable[[], None]]:
+        """Wait until no other suspect is on probation. Gives a function to call when the run begins.
+
+        The place is given up `seconds` after that, or at the end of the block. None: there is nothing to wait for.
+        """
+        if seconds is None:
+            yield lambda: None
+            return
+        await self._lock.acquire()
+        holding = True
+        timer: asyncio.TimerHandle | None = None
+
+        def give_up_place() -> None:
+            nonlocal holding
+            if holding:
+                holding = False
+                self._lock.release()
+
+        def begin() -> None:
+            nonlocal timer
+            if math.isfinite(seconds):
+                timer = asyncio.get_running_loop().call_later(seconds, give_up_place)
+
+        try:
+            yield begin
+        finally:
+            if timer is not None:
+                timer.cancel()
+            give_up_place()

@@ -1,0 +1,67 @@
+"""Suspects start apart from each other."""
+
+import asyncio
+
+from agentstream.consumers.quarantine import Quarantine, probation
+from tests.virtual_time import in_virtual_time
+
+
+def test_without_strikes_nobody_waits() -> None:
+    async def scene() -> int:
+        quarantine, inside = Quarantine(), 0
+        async with quarantine.entered(None), quarantine.entered(5.0), quarantine.entered(None):
+            inside += 1
+        return inside
+
+    assert in_virtual_time(scene()) == 1
+
+
+async def enter(quarantine: Quarantine, name: str, strikes: int, seconds: float, seen: list[tuple[str, float]]) -> None:
+    async with quarantine.entered(probation(strikes, unmarked_start=False)) as begin:
+        seen.append((name, asyncio.get_running_loop().time()))
+        begin()
+        await asyncio.sleep(seconds)
+
+
+def entries(*suspects: tuple[str, int, float]) -> dict[str, float]:
+    async def scene() -> dict[str, float]:
+        quarantine, seen = Quarantine(), list[tuple[str, float]]()
+        start = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for name, strikes, seconds in suspects:
+                group.create_task(enter(quarantine, name, strikes, seconds, seen))
+        return {name: round(at - start, 3) for name, at in seen}
+
+    return in_virtual_time(scene())
+
+
+def test_suspects_start_one_after_the_other() -> None:
+    assert entries(("a", 1, 2.0), ("b", 1, 2.0), ("c", 1, 2.0)) == {"a": 0, "b": 2, "c": 4}
+
+
+def test_with_one_strike_a_long_run_lets_the_next_one_in_after_its_probation() -> None:
+    """64 runs of ten minutes that lost their node would take ten hours one at a time."""
+    assert entries(("a", 1, 600.0), ("b", 1, 600.0), ("c", 1, 1.0)) == {"a": 0, "b": 10, "c": 20}
+
+
+def test_with_two_strikes_nobody_else_comes_in_until_the_end() -> None:
+    assert entries(("a", 2, 600.0), ("b", 1, 1.0)) == {"a": 0, "b": 600}
+
+
+def test_who_is_cancelled_gives_his_place_up() -> None:
+    async def scene() -> bool:
+        quarantine = Quarantine()
+        first = asyncio.create_task(enter(quarantine, "a", 2, 600.0, []))
+        await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.wait({first})
+        async with quarantine.entered(10.0):
+            return True
+
+    assert in_virtual_time(scene())
+
+
+def test_the_first_starts_after_a_loss_are_suspected_of_it_for_a_moment() -> None:
+    assert probation(0, unmarked_start=False) is None
+    assert probation(0, unmarked_start=True) == 0.25
+    assert probation(1, unmarked_start=True) == 10.0
