@@ -11,6 +11,8 @@ Positions are fixed before a request is sent, so that no answer can be too quick
 consumer reads the deltas and one the results. See `client_errors` for what may be raised.
 """
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
@@ -26,7 +28,14 @@ from agentstream.consumers.client_errors import (
     TopicsMissing,
 )
 from agentstream.consumers.client_follower import Follower, Listener
-from agentstream.consumers.client_requests import Content, RequestOptions, RequestSender, SubmittedRun, request_of
+from agentstream.consumers.client_requests import (
+    Content,
+    RequestOptions,
+    RequestSender,
+    SubmittedRun,
+    cancel_of,
+    request_of,
+)
 from agentstream.consumers.client_run import Feed, Outcome, Patience, Run
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers_tail import Tail
@@ -36,7 +45,7 @@ from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.records import Record
-from agentstream.schemas.requests import InvokeRequest
+from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
 from agentstream.schemas.trace import TraceContext
@@ -55,13 +64,18 @@ __all__ = [
     "Voided",
 ]
 
+log = logging.getLogger(__name__)
+
+ABANDON_SECONDS = 10.0
+"""For telling the brokers that a run is not wanted any more: the caller who leaves waits for it."""
+
 
 class AgentClient:
     """Runs agents through Kafka. Opened and closed by `async with`; for any number of callers at once.
 
     Opening connects the producer and raises BrokerUnavailable; the consumers are opened when somebody first waits. All
-    times are seconds; `timeout` counts from the call to the result, None waits for ever. Nothing is cancelled when a
-    caller stops waiting.
+    times are seconds; `timeout` counts from the call to the result, None waits for ever. Whoever stops waiting cancels
+    nothing, except by leaving the block of `stream`.
     """
 
     def __init__(
@@ -135,9 +149,17 @@ class AgentClient:
 
     @asynccontextmanager
     async def stream(
-        self, content: Content, *, timeout: float | None = None, **options: Unpack[RequestOptions]
+        self,
+        content: Content,
+        *,
+        timeout: float | None = None,
+        cancel_on_exit: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> AsyncIterator[Run]:
-        """Send a request and follow its run. Leaving the block early only stops following: the run goes on."""
+        """Send a request and follow its run. Leaving the block before the result came, however, cancels the run.
+
+        With `cancel_on_exit=False` it goes on, and can be followed or waited for again by `run.submitted`.
+        """
         patience = Patience.of(timeout)
         request = request_of(content, options)
         async with AsyncExitStack() as stack:
@@ -146,7 +168,12 @@ class AgentClient:
                 submitted = await self._send(request, options.get("trace"), results, deltas)
                 await self._results.cover(submitted.position.partition)
                 await self._deltas.cover(submitted.position.partition)
-            yield Run(submitted, feed, patience)
+            run = Run(submitted, feed, patience, self._cancel)
+            try:
+                yield run
+            finally:
+                if cancel_on_exit and not run.over:
+                    await self._abandon(run)
 
     @asynccontextmanager
     async def follow(self, submitted: SubmittedRun, *, timeout: float | None = None) -> AsyncIterator[Run]:
@@ -157,7 +184,26 @@ class AgentClient:
                 feed, _, _ = await self._feed(stack, submitted.run_id)
                 await self._results.cover(submitted.position.partition, submitted.results_from)
                 await self._deltas.cover(submitted.position.partition, submitted.deltas_from)
-            yield Run(submitted, feed, patience)
+            yield Run(submitted, feed, patience, self._cancel)
+
+    async def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
+        """Ask for a run to end, whoever sent it and wherever it is; returns once the brokers hold that.
+
+        It may be cancelled before its request is sent. One that has ended is not changed, and an unknown one is
+        ignored. Raises RequestRefused, TopicsMissing or BrokerUnavailable.
+        """
+        await self._cancel(cancel_of(run_id, reason, requested_by))
+
+    async def _cancel(self, control: CancelRun) -> None:
+        await self._sender.cancel(control)
+
+    async def _abandon(self, run: Run) -> None:
+        """Cancel a run whose follower leaves. What he left with is worth more to him than why this failed."""
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await run.cancel("its caller stopped following it")
+        except (ClientError, TimeoutError) as error:
+            log.warning("run %s could not be cancelled and goes on: %s", run.run_id, str(error) or "no answer in time")
 
     async def _feed(self, stack: AsyncExitStack, run_id: str) -> tuple[Feed, Mapping[int, int], Mapping[int, int]]:
         feed = Feed(run_id, max_buffered_bytes=self._max_buffered_bytes)

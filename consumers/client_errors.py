@@ -4,7 +4,7 @@
      ├─ RequestRefused     not sent: not a valid request, too large, not allowed. Never again as it is
      ├─ TopicsMissing      the topics do not exist, or too few partitions of them. Again after `topics apply`
      ├─ BrokerUnavailable  the brokers did not answer. Again; a request that was perhaps sent keeps its run id
-     ├─ RunTimeout         the caller's own patience ended; the run goes on. Wait again
+     ├─ RunTimeout         the caller's own patience ended. Wait again
      ├─ ResultUnreadable   the run ended, but its result cannot be read
      └─ RunFailed          the run ended, and not as completed. Only raised where the caller asks for it
 
@@ -37,10 +37,11 @@ class BrokerUnavailable(ClientError):
 
 
 class RunTimeout(ClientError, TimeoutError):
-    """No result within the caller's time. Nothing was cancelled: `submitted` can be waited for again."""
+    """No result within the caller's time. `submitted` can be waited for again: the run goes on, unless this ended the
+    block of a `stream`, which cancels it."""
 
     def __init__(self, submitted: "SubmittedRun", seconds: float) -> None:
-        super().__init__(f"run {submitted.run_id} has no result after {seconds:g} s; it goes on")
+        super().__init__(f"run {submitted.run_id} has no result after {seconds:g} s")
         self.submitted = submitted
 
 

@@ -1,10 +1,10 @@
 """From what a caller says to a request that the brokers hold."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from aiokafka.errors import (
     KafkaError,
@@ -19,12 +19,14 @@ from uuid_utils.compat import uuid7
 from agentstream.consumers.client_errors import BrokerUnavailable, RequestRefused, TopicsMissing
 from agentstream.producers.requests import RequestProducer, Submitted
 from agentstream.schemas.messages import Message
-from agentstream.schemas.requests import AgentParameters, InvokeRequest
+from agentstream.schemas.records import Position
+from agentstream.schemas.requests import AgentParameters, CancelRun, InvokeRequest
 from agentstream.schemas.trace import TraceContext
 
 Content = str | InvokeRequest | Sequence[Message | Mapping[str, object]]
 """One user turn as text, a whole conversation, or a request."""
 
+Answer = TypeVar("Answer")
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
 
 
@@ -72,6 +74,15 @@ def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
     return request.model_copy(update={"id": run_id, "session_id": request.session_id or run_id})
 
 
+def cancel_of(run_id: str, reason: str | None, requested_by: str | None) -> CancelRun:
+    """The request to cancel a run. Raises RequestRefused if it is not a valid one."""
+    try:
+        return CancelRun(run_id=run_id, reason=reason, requested_by=requested_by)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RequestRefused(f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}") from error
+
+
 class RequestSender:
     """Sends requests through one shared producer, which is replaced when it fails. For concurrent use.
 
@@ -108,21 +119,28 @@ class RequestSender:
         if size > self._max_bytes:
             raise RequestRefused(f"the request has {size} bytes; at most {self._max_bytes} are allowed")
         trace = trace or TraceContext.fresh()
-        try:
-            return await self._try(request, trace)
-        except BrokerUnavailable:
-            return await self._try(request, trace)
+        return await self._twice(lambda producer: producer.submit(request, trace))
 
-    async def _try(self, request: InvokeRequest, trace: TraceContext) -> Submitted:
+    async def cancel(self, control: CancelRun) -> Position:
+        """Return once the brokers hold it, and where. Raises as `send`. Sent twice it does no more than once."""
+        return await self._twice(lambda producer: producer.cancel(control))
+
+    async def _twice(self, send: Callable[[RequestProducer], Awaitable[Answer]]) -> Answer:
+        try:
+            return await self._try(send)
+        except BrokerUnavailable:
+            return await self._try(send)
+
+    async def _try(self, send: Callable[[RequestProducer], Awaitable[Answer]]) -> Answer:
         producer = await self.open()
         try:
-            return await producer.submit(request, trace)
+            return await send(producer)
         except _REFUSALS as error:
             await self._replace(producer)
             raise RequestRefused(f"{type(error).__name__}: {error}") from error
         except UnknownTopicOrPartitionError as error:
             await self._replace(producer)
-            raise TopicsMissing("the topic of requests does not exist") from error
+            raise TopicsMissing("the topic to write to does not exist") from error
         except (KafkaError, OSError, TimeoutError) as error:
             await self._replace(producer)
             raise BrokerUnavailable(f"the request was not acknowledged: {error!r}") from error

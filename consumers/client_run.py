@@ -7,21 +7,23 @@ Run       the caller's side of a feed
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from agentstream.consumers.client_buffer import EventBuffer, Voided
 from agentstream.consumers.client_errors import BrokerUnavailable, ResultUnreadable, RunTimeout
-from agentstream.consumers.client_requests import SubmittedRun
+from agentstream.consumers.client_requests import SubmittedRun, cancel_of
 from agentstream.consumers.transcript import Transcript
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.events import ReadEvent
 from agentstream.schemas.records import Record
+from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 
+Cancel = Callable[[CancelRun], Awaitable[None]]
 LATE_DELTAS_SECONDS = 2.0
 """The result is on another topic, read by another consumer, and may be seen before the last events."""
 
@@ -150,10 +152,11 @@ class Run:
     BrokerUnavailable, as `result` does; a run that fails is no exception. Not for two tasks at once.
     """
 
-    def __init__(self, submitted: SubmittedRun, feed: Feed, patience: Patience) -> None:
+    def __init__(self, submitted: SubmittedRun, feed: Feed, patience: Patience, cancel: Cancel) -> None:
         self.submitted = submitted
         self._feed = feed
         self._patience = patience
+        self._cancel = cancel
 
     @property
     def run_id(self) -> str:
@@ -196,6 +199,19 @@ class Run:
                 if feed.late_until is None:
                     raise self._patience.ended(self.submitted) from None
         return feed.buffer.pop()
+
+    @property
+    def over(self) -> bool:
+        """Whether the result came, readable or not: then there is nothing left to cancel."""
+        outcome = self._feed.outcome
+        return outcome.result is not None or isinstance(outcome.error, ResultUnreadable)
+
+    async def cancel(self, reason: str | None = None, *, requested_by: str | None = None) -> None:
+        """Ask for the run to end; returns once the brokers hold that. Then its result comes, as `cancelled`.
+
+        A run that has ended by then is not changed. Raises as sending a request does.
+        """
+        await self._cancel(cancel_of(self.run_id, reason, requested_by))
 
     async def result(self) -> InvokeResult:
         """The result, whatever its status. Raises RunTimeout, ResultUnreadable or BrokerUnavailable."""

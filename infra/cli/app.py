@@ -107,6 +107,39 @@ def invoke(  # noqa: PLR0913, PLR0917  # each is an option
     run_invoke(context.obj, asked, wait=wait, timeout=timeout, as_json=as_json)
 
 
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run: the id of its request.")]
+
+
+@app.command(epilog=HELP)
+def cancel(
+    context: typer.Context,
+    run_id: RunId,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; it stands in the result.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and show how the run ended.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the result.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """End a run as cancelled, whether it runs, waits, or is still to be sent. One that has ended is not changed."""
+    from agentstream.infra.cli.cancelling import run_cancel
+
+    run_cancel(context.obj, run_id, reason, wait_s=timeout if wait else None, as_json=as_json)
+
+
+@app.command(epilog=HELP)
+def where(
+    context: typer.Context,
+    run_id: RunId,
+    last: Annotated[
+        int, typer.Option("--last", min=1, help="Look at so many records of each partition of a topic at most.")
+    ] = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a run is: waiting behind which, running under which claim, or where its result lies."""
+    from agentstream.infra.cli.locating import run_where
+
+    run_where(context.obj, run_id, last=last, as_json=as_json)
+
+
 @topics_app.command("plan", epilog=HELP)
 def topics_plan(context: typer.Context, partitions: Partitions = None, as_json: AsJson = False) -> None:
     """Show what `apply` would do."""

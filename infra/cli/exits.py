@@ -28,6 +28,8 @@ _BY_NAME: Final = {
     "TopicsMissing": UNAVAILABLE,
     "BrokerUnavailable": UNAVAILABLE,
     "RunTimeout": TIMED_OUT,
+    "TopicMissing": UNAVAILABLE,
+    "CoordinatorError": UNAVAILABLE,
     "ResultUnreadable": FAILED,
 }
 _KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"

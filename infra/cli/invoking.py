@@ -9,15 +9,17 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from agentstream.consumers.client import AgentClient, Run, SubmittedRun, Voided
+from agentstream.consumers.client import AgentClient, ClientError, Run, RunTimeout, SubmittedRun, Voided
 from agentstream.consumers.client_requests import RequestOptions
+from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.exits import FAILED, OK, USAGE, fail
+from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.rendering import LiveRun, problem_line, summary
 from agentstream.schemas.results import InvokeResult
 
 _SILENCE_SECONDS = 10.0
+_CANCEL_SECONDS = 10.0
 _HINT = "no worker has taken it yet; is one running? `agentstream doctor` tells"
 
 
@@ -57,8 +59,9 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
             if not wait:
                 _show_submitted(await client.submit(text, **options), screen, as_json=as_json)
                 return OK
-            async with client.stream(text, timeout=timeout, **options) as run:
-                return await _follow(run, screen, as_json=as_json)
+            # Out of patience is no reason to cancel, Ctrl-C is: so it is decided here, and said.
+            async with client.stream(text, timeout=timeout, cancel_on_exit=False, **options) as run:
+                return await _follow_or_cancel(run, screen, as_json=as_json)
 
     code = asyncio.run(invoke())
     if code != OK:
@@ -111,6 +114,29 @@ def _value(name: str, text: str) -> JsonValue:
     if name == "tools" and isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
+
+
+async def _follow_or_cancel(run: Run, screen: Screen, *, as_json: bool) -> int:
+    try:
+        return await _follow(run, screen, as_json=as_json)
+    except RunTimeout as error:
+        fail(f"{error}; it goes on (`agentstream cancel {run.run_id}` ends it)", TIMED_OUT)
+    except asyncio.CancelledError:
+        if not run.over:
+            await _cancel(run, screen)
+        raise
+
+
+async def _cancel(run: Run, screen: Screen) -> None:
+    try:
+        async with asyncio.timeout(_CANCEL_SECONDS):
+            await run.cancel("interrupted at its terminal", requested_by=whoever())
+    except (ClientError, TimeoutError) as error:
+        screen.note(
+            f"interrupted; run {run.run_id} could not be cancelled and goes on: {str(error) or 'no answer'}", "red"
+        )
+    else:
+        screen.note(f"interrupted; run {run.run_id} is cancelled", "yellow")
 
 
 async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:

@@ -1,0 +1,128 @@
+"""Callers that stop a run: by asking, by leaving, and with `cancel_on_exit=False` not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentstream.consumers.client import AgentClient, RequestRefused, Run, RunTimeout
+from agentstream.infra.topics import apply_topics
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.requests import AgentParameters, HarnessChoice
+from agentstream.schemas.topics import Topics
+from tests.chaos.audit import read_topic
+from tests.chaos.inside import plan_of, serving
+from tests.support.waiting import WAIT_SECONDS
+
+HANGS = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "some words", "hang": "mid_text"}))
+
+
+@pytest.fixture
+async def client(kafka: str, topics: str) -> AsyncIterator[AgentClient]:
+    await apply_topics(KafkaConnection(bootstrap_servers=kafka), Topics(prefix=topics), partitions=2)
+    async with serving(plan_of(kafka, topics)), AgentClient(kafka, topic_prefix=topics) as one:
+        yield one
+
+
+async def begun(run: Run) -> None:
+    async for event in run:
+        if getattr(event, "type", "") == "part.delta":
+            return
+
+
+async def test_a_run_is_cancelled_by_its_caller_who_says_why(client: AgentClient) -> None:
+    async with client.stream("hi", parameters=HANGS, timeout=WAIT_SECONDS) as run:
+        await begun(run)
+        await run.cancel("had enough", requested_by="ada")
+        result = await run.result()
+    assert result.status == "cancelled"
+    assert result.error is not None
+    assert result.error.detail == "cancelled by ada: had enough"
+
+
+async def test_anybody_cancels_a_run_by_its_id(client: AgentClient) -> None:
+    submitted = await client.submit("hi", parameters=HANGS)
+    await client.cancel(submitted.run_id)
+    assert (await client.wait(submitted, timeout=WAIT_SECONDS)).status == "cancelled"
+    with pytest.raises(RequestRefused, match="run_id"):
+        await client.cancel("no id at all")
+
+
+class Enough(Exception):
+    pass
+
+
+async def leave_by_an_exception(client: AgentClient, runs: list[Run]) -> None:
+    async with client.stream("hi", parameters=HANGS) as run:
+        runs.append(run)
+        await begun(run)
+        raise Enough
+
+
+async def leave_by_running_out_of_patience(client: AgentClient, runs: list[Run]) -> None:
+    async with client.stream("hi", parameters=HANGS, timeout=2.0) as run:
+        runs.append(run)
+        await run.result()
+
+
+async def leave_quietly(client: AgentClient, runs: list[Run]) -> None:
+    async with client.stream("hi", parameters=HANGS) as run:
+        runs.append(run)
+        await begun(run)
+
+
+async def leave_by_cancellation(client: AgentClient, runs: list[Run]) -> None:
+    began = asyncio.Event()
+
+    async def follow() -> None:
+        async with client.stream("hi", parameters=HANGS) as run:
+            runs.append(run)
+            await begun(run)
+            began.set()
+            await run.result()
+
+    task = asyncio.create_task(follow())
+    await began.wait()
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize(
+    ("leave", "leaves_with"),
+    [
+        (leave_by_an_exception, Enough),
+        (leave_by_running_out_of_patience, RunTimeout),
+        (leave_quietly, None),
+        (leave_by_cancellation, asyncio.CancelledError),
+    ],
+)
+async def test_leaving_early_cancels_the_run_however_one_leaves(
+    client: AgentClient, leave: object, leaves_with: type[BaseException] | None
+) -> None:
+    runs: list[Run] = []
+    assert callable(leave)
+    if leaves_with is None:
+        await leave(client, runs)
+    else:
+        with pytest.raises(leaves_with):
+            await leave(client, runs)
+    result = await client.wait(runs[0].submitted, timeout=WAIT_SECONDS)
+    assert result.status == "cancelled"
+    assert result.error is not None
+    assert result.error.detail == "cancelled: its caller stopped following it"
+
+
+async def test_a_run_goes_on_without_its_follower_if_that_was_asked_for(client: AgentClient, topics: str) -> None:
+    slow = AgentParameters(
+        harness=HarnessChoice(kind="scripted", options={"text": "one two three four", "delay_ms": 200})
+    )
+    async with client.stream("hi", parameters=slow, cancel_on_exit=False) as run:
+        await begun(run)
+    assert (await client.wait(run.submitted, timeout=WAIT_SECONDS)).status == "completed"
+
+
+async def test_leaving_after_the_result_asks_for_nothing(client: AgentClient, kafka: str, topics: str) -> None:
+    quick = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "done"}))
+    async with client.stream("hi", parameters=quick, timeout=WAIT_SECONDS) as run:
+        assert (await run.result()).status == "completed"
+    assert await read_topic(kafka, Topics(prefix=topics).control) == []

@@ -1,0 +1,112 @@
+"""`agentstream where` and `cancel`, and Ctrl-C in `invoke`: processes of their own against a real Kafka."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.chaos.audit import Json
+from tests.integration.test_cli import Terminal, scripted, until_said
+from tests.support.waiting import patience
+
+
+@pytest.fixture
+async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "AGENTSTREAM_TOPIC_PREFIX": topics,
+        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
+        "AGENTSTREAM_HARNESSES": "scripted",
+        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
+        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+    }
+    one = Terminal(home=tmp_path, variables=variables)
+    assert (await one.type("topics", "apply", "--partitions", "2")).code == 0
+    return one
+
+
+async def ask(terminal: Terminal, **options: object) -> str:
+    """Send a request of session s; gives its run id."""
+    sent = await terminal.type("invoke", "hi", "--no-wait", "--json", "--session", "s", *scripted(**options))
+    return str(json.loads(sent.out)["submitted"]["run_id"])
+
+
+async def where(terminal: Terminal, run_id: str) -> Json:
+    done = await terminal.type("where", run_id, "--json")
+    found: Json = json.loads(done.out)["where"]
+    assert done.code == (1 if found["state"] == "unknown" else 0), done.err
+    return found
+
+
+async def until_state(terminal: Terminal, run_id: str, state: str) -> Json:
+    async with patience():
+        while (found := await where(terminal, run_id))["state"] != state:
+            pass
+    return found
+
+
+async def test_a_run_is_found_wherever_it_is(terminal: Terminal, topics: str) -> None:
+    first = await ask(terminal, text="some words", hang="mid_text")
+    second = await ask(terminal, text="later")
+    unread = await where(terminal, second)
+    assert (unread["state"], unread["behind"], unread["ahead"]) == ("unread", first, 1)
+    async with terminal.worker():
+        running = await until_state(terminal, first, "running")
+        assert running["attempt"] == 1
+        assert running["last_event"] in ("run.started", "part.started", "part.delta", "run.alive")
+        waiting = await until_state(terminal, second, "waiting")
+        assert (waiting["behind"], waiting["ahead"]) == (first, 1)
+        assert waiting["claim"] == running["claim"]
+        shown = await terminal.type("where", second)
+        assert shown.out.startswith(f"{second}: it waits in its worker, behind {first} (1 of its session before it)\n")
+        cancelled = await terminal.type("cancel", first, "--reason", "hangs", "--wait", "--json")
+        assert cancelled.code == 0, cancelled.err
+        result = json.loads(cancelled.out)["result"]
+        assert result["status"] == "cancelled"
+        assert result["error"]["detail"].endswith(": hangs")
+        ended = await until_state(terminal, second, "finished")
+        assert ended["status"] == "completed"
+        assert ended["result"]["topic"] == f"{topics}assistant-messages"
+        # One that has ended is not changed, and whoever waits is told how it ended.
+        again = await terminal.type("cancel", second, "--wait")
+        assert (again.code, again.out) == (1, f"{second}\tcompleted\n")
+        assert "had ended before" in again.err
+
+
+async def test_a_run_that_nobody_sent_is_not_found_and_why_that_may_be_is_said(terminal: Terminal) -> None:
+    nowhere = await terminal.type("where", "nobody")
+    assert nowhere.code == 1
+    assert "not found on the log" in nowhere.out
+    assert "retention" in nowhere.out
+    early = await terminal.type("cancel", "nobody", "--wait", "--timeout", "1")
+    assert (early.code, "it will be cancelled if it comes" in early.err) == (4, True)
+    refused = await terminal.type("cancel", "no id")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+async def test_a_record_that_was_refused_is_found_with_its_dead_letter(terminal: Terminal, topics: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=terminal.variables["KAFKA_BOOTSTRAP_SERVERS"]) as producer:
+        await producer.send_and_wait(f"{topics}invoke-requests", b'{"id":"bad-1","messages":[]}', partition=1)
+    async with terminal.worker():
+        found = await until_state(terminal, "bad-1", "finished")
+    assert (found["status"], found["error"]) == ("failed", "schema_invalid")
+    assert (found["dead_letter"]["topic"], found["dead_letter"]["partition"]) == (f"{topics}dead-letters", 1)
+
+
+async def test_ctrl_c_in_invoke_cancels_the_run_and_says_so(terminal: Terminal) -> None:
+    async with terminal.worker() as worker:
+        asking = await terminal.start("invoke", "hi", *scripted(text="some words", hang="mid_text"))
+        await until_said(worker.stderr, "run started")
+        asking.send_signal(signal.SIGINT)
+        async with patience():
+            _, err = await asking.communicate()
+        assert asking.returncode == 130
+        said = err.decode().splitlines()
+        assert len(said) >= 1, err
+        assert said[-1].startswith("interrupted; run ")
+        assert said[-1].endswith(" is cancelled")
+        run_id = said[-1].split()[2]
+        found = await until_state(terminal, run_id, "finished")
+        assert (found["status"], found["error"]) == ("cancelled", "cancelled")
