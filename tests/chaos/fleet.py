@@ -127,9 +127,13 @@ class Results:
         while run_id not in self._run_ids:
             await self._poll()
 
+    async def values(self) -> list[bytes]:
+        """What came within half a second."""
+        batches = await self._consumer.getmany(timeout_ms=500)
+        return [record.value for records in batches.values() for record in records]
+
     async def _poll(self) -> None:
-        for records in (await self._consumer.getmany(timeout_ms=500)).values():
-            self._run_ids += [json.loads(record.value)["run_id"] for record in records]
+        self._run_ids += [json.loads(value)["run_id"] for value in await self.values()]
 
 
 @asynccontextmanager
