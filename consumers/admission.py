@@ -7,11 +7,10 @@ from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, a
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.runs import Admitted
 from agentstream.producers.outcomes import Rejected, RunOutcome, failed_without_run
-from agentstream.schemas.codec import Bounds, Rejection, body_hash, decode_request, position_id
+from agentstream.schemas.codec import Bounds, Delivery, Rejection, body_hash, decode_delivery, position_id
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.headers import last_wins
 from agentstream.schemas.records import Record
-from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.trace import TraceContext
 
 log = logging.getLogger(__name__)
@@ -61,19 +60,19 @@ class Admission:
     def decide(self, record: Record, *, strikes: int) -> Run | Refused | Unnamed | None:
         """What to do about a record that was just entered in the books; None for a duplicate."""
         trace = TraceContext.parse(last_wins(record.headers)) or TraceContext.fresh()
-        match decode_request(record, bounds=self._bounds):
+        match decode_delivery(record, bounds=self._bounds):
             case Rejection() as rejection:
                 if rejection.run_id is None or self._known.seen(rejection.run_id) is not None:
                     return self._unnamed(record, rejection.problem, trace, strikes)
-                return self._refused(
-                    record, (rejection.run_id, rejection.session_id), rejection.problem, trace, strikes
-                )
-            case InvokeRequest() as request:
-                return self._decide_request(request, record, trace, strikes)
+                names = (rejection.run_id, rejection.session_id, rejection.redrive_of)
+                return self._refused(record, names, rejection.problem, trace, strikes)
+            case Delivery() as delivery:
+                return self._decide_request(delivery, record, trace, strikes)
 
     def _decide_request(
-        self, request: InvokeRequest, record: Record, trace: TraceContext, strikes: int
+        self, delivery: Delivery, record: Record, trace: TraceContext, strikes: int
     ) -> Run | Refused | Unnamed | None:
+        request = delivery.request
         run_id, session_id = request.id or "", request.session_id or ""
         hashed = body_hash(record.value)
         seen = self._known.seen(run_id)
@@ -85,7 +84,8 @@ class Admission:
             return self._unnamed(record, problem, trace, strikes)
         parameters = admit(request, self._config)
         if isinstance(parameters, NotAdmitted):
-            return self._refused(record, (run_id, session_id), parameters.problem, trace, strikes)
+            names = (run_id, session_id, delivery.redrive_of)
+            return self._refused(record, names, parameters.problem, trace, strikes)
         admitted = Admitted(
             request=request,
             position=record.position,
@@ -94,6 +94,7 @@ class Admission:
             claim=self._claim,
             parameters=parameters,
             crashes=strikes,
+            redrive_of=delivery.redrive_of,
         )
         return Run(admitted=admitted, run_id=run_id, session_id=session_id, body_hash=hashed)
 
@@ -110,9 +111,9 @@ class Admission:
         return Unnamed(end=end)
 
     def _refused(
-        self, record: Record, name: tuple[str, str], problem: Problem, trace: TraceContext, strikes: int
+        self, record: Record, names: tuple[str, str, str | None], problem: Problem, trace: TraceContext, strikes: int
     ) -> Refused:
-        run_id, session_id = name
+        run_id, session_id, redrive_of = names
         log.warning("request %s at %s is refused: %s: %s", run_id, record.position, problem.code, problem.detail)
         result = failed_without_run(
             run_id=run_id,
@@ -122,6 +123,7 @@ class Admission:
             problem=problem,
             timestamp_ms=record.timestamp_ms,
             trace=trace,
+            redrive_of=redrive_of,
         )
         end = RunOutcome(
             record=record, body_hash=body_hash(record.value), result=result, trace=trace, deliveries=strikes + 1

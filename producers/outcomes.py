@@ -95,7 +95,7 @@ class OutcomeEncoder:
         kept = (self._result(end), self._line_of_run(end))
 
         def small(max_letter: int = 0) -> Records:
-            return (*kept, self._dead_letter(end, problem, max_letter))
+            return (*kept, self._dead_letter(end, end.result.run_id, problem, max_letter))
 
         return Outcome(offset=end.record.position.offset, records=small(self._max_bytes), fallback=small)
 
@@ -111,7 +111,7 @@ class OutcomeEncoder:
         kept = self._index_line(end.record, end.fallback_id, line, end.trace)
 
         def small(max_letter: int = 0) -> Records:
-            return (kept, self._dead_letter(end, end.problem, max_letter))
+            return (kept, self._dead_letter(end, end.fallback_id, end.problem, max_letter))
 
         return Outcome(offset=where.offset, records=small(self._max_bytes), fallback=small)
 
@@ -120,7 +120,7 @@ class OutcomeEncoder:
         error = end.result.error
         if error is None or not error_rule(error.code).dead_letter:
             return records
-        return (*records, self._dead_letter(end, error, max_letter))
+        return (*records, self._dead_letter(end, end.result.run_id, error, max_letter))
 
     def _result(self, end: RunOutcome) -> OutgoingRecord:
         result, where = end.result, end.record.position
@@ -152,11 +152,12 @@ class OutcomeEncoder:
             headers=cloud_event(FINISHED_RUN, run_id, trace, request=record.position),
         )
 
-    def _dead_letter(self, end: RunOutcome | Rejected, problem: Problem, max_bytes: int) -> OutgoingRecord:
+    def _dead_letter(self, end: RunOutcome | Rejected, run_id: str, problem: Problem, max_bytes: int) -> OutgoingRecord:
         return dead_letter(
             end.record,
             problem,
             end.trace,
+            run_id=run_id,
             topic=self._topics.dead_letters,
             group_id=self._group_id,
             deliveries=end.deliveries,
@@ -208,6 +209,7 @@ def failed_without_run(  # noqa: PLR0913 - a result in which nearly everything i
     problem: Problem,
     timestamp_ms: int,
     trace: TraceContext,
+    redrive_of: str | None = None,
 ) -> InvokeResult:
     """The result of a request that never ran."""
     return InvokeResult(
@@ -220,6 +222,7 @@ def failed_without_run(  # noqa: PLR0913 - a result in which nearly everything i
         attempt=0,
         deltas="complete",
         parameters=AgentParameters(),
+        redrive_of=redrive_of,
         trace_id=trace.trace_id,
         requested_at=datetime.fromtimestamp(timestamp_ms / 1000, UTC) if 0 <= timestamp_ms < LAST_MS else None,
         ended_at=datetime.now(UTC),

@@ -1,6 +1,6 @@
 """Records to values. Total: whatever stands in a record, the answer is a value, never an exception.
 
-    decode_request(Record)  -> InvokeRequest | Rejection     the input topic
+    decode_delivery(Record) -> Delivery | Rejection          the input topic, `decode_request` for the request alone
     decode_control(Record)  -> CancelRun | Rejection         the control topic
     decode_result(Record)   -> InvokeResult | Problem        the output topics, see `readers`
     decode_events(Record)   -> StreamEvents | Problem
@@ -13,10 +13,10 @@ of ours that is not the topic's, such as `agentstream.invoke-request.v2`, is ref
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 from agentstream.schemas.base import MAX_SESSION_ID, RUN_ID_PATTERN
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
@@ -24,6 +24,7 @@ from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, heade
 from agentstream.schemas.parsing import DEFAULT_BOUNDS, Bounds, Json, parse_object
 from agentstream.schemas.readers import decode_events, decode_finished, decode_result, wrong_type
 from agentstream.schemas.records import Record
+from agentstream.schemas.redrive import RUN_ID_NAMESPACE, Redrive, redrive_of
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.validation import validated
 
@@ -31,9 +32,11 @@ __all__ = [
     "DEFAULT_BOUNDS",
     "RUN_ID_NAMESPACE",
     "Bounds",
+    "Delivery",
     "Rejection",
     "body_hash",
     "decode_control",
+    "decode_delivery",
     "decode_events",
     "decode_finished",
     "decode_request",
@@ -42,8 +45,6 @@ __all__ = [
     "session_of_key",
 ]
 
-RUN_ID_NAMESPACE: Final = UUID("6f9a3c1e-52d7-4b0e-9d64-0c8e3f7a21b5")
-"""Ours, for good: another one would give a redelivered request another run id, and it would run twice."""
 MAX_KEY_BYTES: Final = 256
 _RUN_ID = re.compile(RUN_ID_PATTERN)
 
@@ -60,26 +61,51 @@ class Rejection:
     """The session as far as it can be told, at most 256 characters."""
     fallback_id: str
     """The uuid5 of the record's position and timestamp: its id where it names no run."""
+    redrive_of: str | None = None
+    """The run that this one was sent again for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """A request as it was delivered."""
+
+    request: InvokeRequest
+    """The request with `id` and `session_id` filled in."""
+    redrive_of: str | None = None
+    """The run that this one was sent again for."""
 
 
 def decode_request(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> InvokeRequest | Rejection:
+    """The request of `decode_delivery`, or the rejection. Never raises."""
+    found = decode_delivery(record, bounds=bounds)
+    return found.request if isinstance(found, Delivery) else found
+
+
+def decode_delivery(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> Delivery | Rejection:
     """The request with `id` and `session_id` filled in, or the rejection. Never raises.
 
-    `id`: the body's, else a valid `ce_id`, else the uuid5 of the position, so that a redelivery keeps it.
-    `session_id`: the body's, else the record's key, else the run id.
+    `id`: the body's, else a valid `ce_id`, else the uuid5 of the position, so that a redelivery keeps it; of a request
+    that was sent again, the uuid5 of that id and of how often. `session_id`: the body's, else the record's key, else
+    the run id.
     """
     headers = last_wins(record.headers)
     parsed = parse_object(record.value, bounds)
-    run_id = _named_run(parsed.document, headers)
+    named = _named_run(parsed.document, headers)
+    redrive = redrive_of(headers, named)
+    original = redrive.original_id if isinstance(redrive, Redrive) else None
+    run_id = redrive.run_id if isinstance(redrive, Redrive) else named
     problem = wrong_type(headers, INVOKE_REQUEST) or parsed.problem
+    if problem is None and isinstance(redrive, Problem):
+        problem = redrive
     if problem is None and parsed.document is not None:
         outcome = _supported(validated(InvokeRequest, parsed.document))
         if isinstance(outcome, InvokeRequest):
             known = run_id or position_id(record)
             session_id = outcome.session_id or session_of_key(record.key) or known
-            return outcome.model_copy(update={"id": known, "session_id": session_id})
+            request = outcome.model_copy(update={"id": known, "session_id": session_id})
+            return Delivery(request=request, redrive_of=original)
         problem = outcome
-    return _rejection(record, problem, run_id, parsed.document)
+    return replace(_rejection(record, problem, run_id, parsed.document), redrive_of=original)
 
 
 def decode_control(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> CancelRun | Rejection:

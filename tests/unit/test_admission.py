@@ -171,3 +171,24 @@ def test_a_timestamp_that_no_calendar_holds_is_left_out(timestamp_ms: int) -> No
     decision = decide(record(request(messages=[]), timestamp_ms=timestamp_ms))
     assert isinstance(decision, Refused)
     assert decision.end.result.requested_at is None
+
+
+REDRIVEN = [("dlq-redrive-count", b"1"), ("dlq-redrive-of", b"run")]
+
+
+def test_what_is_sent_again_runs_although_its_first_run_has_a_result() -> None:
+    given = record(request(), headers=REDRIVEN)
+    known = KnownRuns([("run", body_hash(given.value))])
+    decision = decide(given, known)
+    assert isinstance(decision, Run)
+    assert (decision.run_id != "run", decision.admitted.redrive_of) == (True, "run")
+    again = decide(given, KnownRuns([("run", body_hash(given.value)), (decision.run_id, body_hash(given.value))]))
+    assert again is None
+
+
+def test_what_is_sent_again_and_refused_again_has_a_failed_result_of_its_own() -> None:
+    bad: list[dict[str, object]] = [{"messages": []}, {"parameters": {"harness": {"kind": "nobodys"}}}]
+    for fields in bad:
+        decision = decide(record(request(**fields), headers=REDRIVEN), KnownRuns([("run", "hash")]))
+        assert isinstance(decision, Refused)
+        assert (decision.end.result.run_id != "run", decision.end.result.redrive_of) == (True, "run")

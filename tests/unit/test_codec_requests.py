@@ -7,9 +7,11 @@ from pydantic import JsonValue
 
 from agentstream.schemas.codec import (
     Bounds,
+    Delivery,
     Rejection,
     body_hash,
     decode_control,
+    decode_delivery,
     decode_request,
     position_id,
     session_of_key,
@@ -17,6 +19,7 @@ from agentstream.schemas.codec import (
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.headers import CE_ID, CE_TYPE
 from agentstream.schemas.records import Headers
+from agentstream.schemas.redrive import Redrive
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from tests.golden.bad_input import BAD_INPUT, OK, body, nested
@@ -187,3 +190,40 @@ def test_the_body_hash_tells_bodies_apart() -> None:
     assert body_hash(b"test") == "9f86d081884c7d65"
     assert body_hash(None) == body_hash(b"") != body_hash(b" ")
     assert session_of_key(None) is None
+
+
+REDRIVEN = [("dlq-redrive-count", b"2"), ("dlq-redrive-of", b"first")]
+
+
+def test_a_request_that_was_sent_again_is_a_run_of_its_own() -> None:
+    given = a_record(b'{"id":"mine","messages":[{"role":"user","content":"hi"}]}', headers=REDRIVEN)
+    found = decode_delivery(given)
+    assert isinstance(found, Delivery)
+    assert found.redrive_of == "first"
+    assert found.request.id == Redrive(original_id="first", count=2).run_id == "98eca8f3-36d8-55fc-b5d6-6138b9b89a44"
+    by_body = decode_delivery(a_record(given.value, headers=REDRIVEN[:1]))
+    assert isinstance(by_body, Delivery)
+    assert by_body.redrive_of == "mine"
+
+
+@pytest.mark.parametrize("count", [b"", b"0", b"-1", b"x", b"1.5", b"01", b"1234567", b"\xff", "²".encode()])
+def test_a_count_of_redrives_that_is_none_is_refused(count: bytes) -> None:
+    given = a_record(OK, headers=[("dlq-redrive-count", count), ("dlq-redrive-of", b"first")])
+    found = decode_delivery(given)
+    assert isinstance(found, Rejection)
+    assert (found.problem.code, found.redrive_of) == (ErrorCode.SCHEMA_INVALID, None)
+    assert "dlq-redrive-count" in (found.problem.detail or "")
+
+
+@pytest.mark.parametrize("more", [[], [("dlq-redrive-of", b"no id")], [("dlq-redrive-of", b"")]])
+def test_sent_again_for_nobody_knows_which_run_is_refused(more: Headers) -> None:
+    value = b'{"messages":[{"role":"user","content":"hi"}]}'
+    found = decode_delivery(a_record(value, headers=[("dlq-redrive-count", b"1"), *more]))
+    assert isinstance(found, Rejection)
+    assert "dlq-redrive-of" in (found.problem.detail or "")
+
+
+def test_a_bad_record_that_was_sent_again_is_refused_under_its_new_name() -> None:
+    found = decode_delivery(a_record(b'{"id":"first"}', headers=REDRIVEN))
+    assert isinstance(found, Rejection)
+    assert (found.run_id, found.redrive_of) == (Redrive(original_id="first", count=2).run_id, "first")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from agentstream.producers.dead_letters import TRUNCATED, dead_letter
+from agentstream.producers.dead_letters import dead_letter, sent_again
+from agentstream.schemas.codec import Delivery, decode_delivery
+from agentstream.schemas.dead_letters import TRUNCATED, DeadLetter, decode_dead_letter
 from agentstream.schemas.errors import MAX_DETAIL, ErrorCode, Problem
 from agentstream.schemas.records import Headers, OutgoingRecord, Position, Record
 from agentstream.schemas.trace import MAX_BAGGAGE_BYTES, MAX_STATE_BYTES, TraceContext
@@ -20,7 +22,14 @@ def letter(
     given: Record, *, max_bytes: int = 10_000, problem: Problem = PROBLEM, deliveries: int = 2
 ) -> OutgoingRecord:
     return dead_letter(
-        given, problem, TRACE, topic="dead", group_id="workers", deliveries=deliveries, max_bytes=max_bytes
+        given,
+        problem,
+        TRACE,
+        run_id="run",
+        topic="dead",
+        group_id="workers",
+        deliveries=deliveries,
+        max_bytes=max_bytes,
     )
 
 
@@ -44,6 +53,7 @@ def test_key_value_and_headers_stay_as_they_were_and_the_reason_is_added() -> No
         ("dlq-error-code", b"rate_limited"),
         ("dlq-error-stage", b"model"),
         ("dlq-retriable", b"true"),
+        ("dlq-run-id", b"run"),
         ("agentstream-request", b"agent.invoke-requests/3/17"),
         ("traceparent", TRACE.traceparent.encode()),
         ("tracestate", b"a=b"),
@@ -112,7 +122,84 @@ def test_a_truncated_one_is_small_whatever_was_large(given: Record) -> None:
         trace_id="1" * 32, span_id="2" * 16, tracestate="s" * MAX_STATE_BYTES, baggage="b" * MAX_BAGGAGE_BYTES
     )
     problem = Problem.of(ErrorCode.INTERNAL, "ü" * 10_000)
-    sent = dead_letter(given, problem, trace, topic="dead", group_id="workers", deliveries=1, max_bytes=50_000)
+    sent = dead_letter(
+        given, problem, trace, run_id="r", topic="dead", group_id="workers", deliveries=1, max_bytes=50_000
+    )
     assert sent.value == b""
     assert sent.size < MAX_STATE_BYTES + MAX_BAGGAGE_BYTES + 2 * MAX_DETAIL + 3_000
     assert sent.key == (b"key" if given.key == b"key" else None)
+
+
+def read(sent: OutgoingRecord) -> DeadLetter:
+    """The dead letter as it is read from its topic."""
+    where = Position(topic="dead", partition=sent.partition, offset=99)
+    lying = Record(position=where, timestamp_ms=5, key=sent.key, value=sent.value, headers=sent.headers)
+    found = decode_dead_letter(lying)
+    assert isinstance(found, DeadLetter), found
+    return found
+
+
+def test_a_dead_letter_gives_back_the_record_it_is_about() -> None:
+    given = record(b'{"session_id":"mine"}', headers=[("mine", b"1")])
+    found = read(letter(given))
+    assert (found.record.position, found.record.key, found.record.value) == (given.position, given.key, given.value)
+    assert ("mine", b"1") in found.record.headers
+    assert not [name for name, _ in found.record.headers if name.startswith(("__dlq", "dlq-"))]
+    assert (found.code, found.stage, found.retriable) == ("rate_limited", "model", True)
+    assert (found.group, found.deliveries, found.run_id, found.redrives) == ("workers", "2", "run", 0)
+    assert (found.session_id, found.truncated, found.position.offset) == ("mine", None, 99)
+    assert read(letter(given, max_bytes=0)).truncated == given.size
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("dlq-error-code", b"internal")],
+        [("__dlq.errors.topic", b"t"), ("__dlq.errors.partition", b"0"), ("__dlq.errors.offset", b"1")],
+        [*letter(record()).headers, ("__dlq.errors.offset", b"-1")],
+        [*letter(record()).headers, ("__dlq.errors.partition", "²".encode())],
+        [*letter(record()).headers, ("dlq-error-code", b"\xff")],
+    ],
+)
+def test_a_record_of_another_program_is_no_dead_letter(headers: Headers) -> None:
+    assert isinstance(decode_dead_letter(record(headers=headers)), Problem)
+
+
+GOOD = b'{"id":"asked","messages":[{"role":"user","content":"hi"}]}'
+
+
+def test_sent_again_it_is_a_new_run_each_time_and_tells_which_it_was_first() -> None:
+    given, names = record(GOOD, headers=[("mine", b"1")]), []
+    for count in (1, 2, 3):
+        found = read(letter(given))
+        redrive = found.redriven(found.record)
+        sent = sent_again(found.record, redrive, topic="in", partition=3)
+        assert (sent.key, sent.value, redrive.count, redrive.original_id) == (b"key", GOOD, count, "run")
+        assert [name for name, _ in sent.headers].count("dlq-redrive-count") == 1
+        assert ("mine", b"1") in sent.headers
+        given = redelivered(sent)
+        delivery = decode_delivery(given)
+        assert isinstance(delivery, Delivery)
+        assert (delivery.request.id, delivery.redrive_of) == (redrive.run_id, "run")
+        names.append(redrive.run_id)
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("value", [GOOD, b"{", b'{"messages":[{"role":"user","content":"hi"}]}', None])
+def test_a_dead_letter_that_does_not_name_its_run_has_it_from_the_record_or_its_coordinates(
+    value: bytes | None,
+) -> None:
+    sent = letter(record(value))
+    old = OutgoingRecord(
+        topic="dead",
+        partition=3,
+        key=sent.key,
+        value=sent.value,
+        headers=[(name, text) for name, text in sent.headers if name != "dlq-run-id"],
+    )
+    found = read(old)
+    assert found.run_id is None
+    original = found.redriven(found.record).original_id
+    assert (original == "asked") == (value == GOOD)
+    assert original == read(old).redriven(found.record).original_id
