@@ -34,7 +34,7 @@ node-test: bootstrap
 	@cd infra/pi-sidecar && ls test/*.test.js >/dev/null && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
 
 chaos: bootstrap ## Kill workers and brokers for a long time
-	@$(PYTEST) -m chaos
+	@$(PYTEST) -m chaos -s tests/chaos
 
 bench: bootstrap ## Measure
 	@$(PYTEST) -m bench -s
