@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from agentstream.consumers.kafka import log_consumer
+from agentstream.consumers.kafka import log_consumer, stop_consumer
 from agentstream.consumers.ledger import ranges
 from agentstream.producers.connection import KafkaConnection
 
@@ -20,6 +20,10 @@ READ_SECONDS = 60.0
 
 class IndexUnreadableError(Exception):
     """The index could not be read now. Again."""
+
+
+class IndexDamagedError(Exception):
+    """The index holds what nobody can read: somebody must look at it. Without it requests might run twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +39,9 @@ class LoadedIndex:
 async def load_index(
     connection: KafkaConnection, topic: str, partition: int, *, window: int = WINDOW, whole: bool = False
 ) -> LoadedIndex:
-    """Read the last `window` lines of a partition of the index, or all of it with `whole`. Raises IndexUnreadableError.
+    """Read the last `window` lines of a partition of the index, or all of it with `whole`.
 
+    Raises IndexUnreadableError, or IndexDamagedError where a batch cannot be read whoever tries.
     Call it after the partition's writer has started: then no transaction of the former owner is open, and the
     committed end of the log is its end.
     """
@@ -60,10 +65,12 @@ async def load_index(
                             done.append(offset)
                     while len(hashes) > window:
                         del hashes[next(iter(hashes))]
+                if (found := consumer.unreadable.get(where)) is not None:
+                    raise IndexDamagedError(f"{topic}/{partition} cannot be read from {found.offset} on: {found.why}")
     except (KafkaError, OSError, TimeoutError) as error:
         raise IndexUnreadableError(f"the index {topic}/{partition} could not be read: {error!r}") from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return LoadedIndex(hashes=hashes, done=ranges(done))
 
 

@@ -4,29 +4,44 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from agentstream.consumers.lenient import Unreadable, be_lenient
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.records import Position, Record
-
-Consumer = AIOKafkaConsumer
-"""The name under which the rest of the code speaks of it."""
 
 STOP_SECONDS = 5.0
 FETCH_BYTES_PER_PARTITION = 256 * 1024
 """`pause()` throws prefetched data away, so little is fetched ahead. A larger record still comes, alone."""
 
 
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """aiokafka's consumer, whose `getmany` no record can break: see `lenient`. The rest of the code knows this name."""
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self.unreadable: dict[TopicPartition, Unreadable] = {}
+        """Where it could not read on. Whoever polls looks here, and pauses what he finds: it is fetched again."""
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaError."""
+        await super().start()
+        be_lenient(self, self.unreadable)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await stop_consumer(self)
+
+
 def group_consumer(
     connection: KafkaConnection, group_id: str, *, session_timeout_ms: int, heartbeat_interval_ms: int
-) -> AIOKafkaConsumer:
+) -> Consumer:
     """A member of the workers' group, not started and not subscribed.
 
     Exactly one assignor: each one in the list costs a join. `auto_offset_reset=none`: the start of a partition is
     ours to set, since a loading coordinator reads as "no committed offset" (37 duplicates when believed).
     """
-    return AIOKafkaConsumer(
+    return Consumer(
         **connection.client_options(),
         group_id=group_id,
         enable_auto_commit=False,
@@ -48,14 +63,12 @@ def own_sticky_assignor() -> type[StickyPartitionAssignor]:
     return OwnStickyAssignor
 
 
-def log_consumer(
-    connection: KafkaConnection, *, read_committed: bool = True, from_start: bool = True
-) -> AIOKafkaConsumer:
+def log_consumer(connection: KafkaConnection, *, read_committed: bool = True, from_start: bool = True) -> Consumer:
     """A reader without a group, not started; its partitions are assigned by hand.
 
     `from_start` says where it goes on when its position has left the log: the log's beginning, or its end.
     """
-    return AIOKafkaConsumer(
+    return Consumer(
         **connection.client_options(),
         group_id=None,
         enable_auto_commit=False,
@@ -65,9 +78,9 @@ def log_consumer(
     )
 
 
-def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> AIOKafkaConsumer:
+def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> Consumer:
     """A reader without a group, not started, whose position never jumps by itself: what expired unread is raised."""
-    return AIOKafkaConsumer(
+    return Consumer(
         **connection.client_options(),
         group_id=None,
         enable_auto_commit=False,
@@ -77,7 +90,7 @@ def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> AIOKa
     )
 
 
-async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+async def stop_consumer(consumer: Consumer) -> None:
     """Stop a consumer in bounded time, whatever state it is in.
 
     aiokafka's own `stop()` raises CancelledError, and leaves tasks and sockets behind, if it finds a fetch that waits
@@ -92,9 +105,12 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
             await _end_pieces(consumer)
 
 
-async def _end_pieces(consumer: AIOKafkaConsumer) -> None:
-    fetcher = consumer._fetcher
+async def _end_pieces(consumer: Consumer) -> None:
+    fetcher, coordinator = consumer._fetcher, consumer._coordinator
     tasks: set[asyncio.Task[Any]] = set() if fetcher is None else {fetcher._fetch_task, *fetcher._pending_tasks}
+    for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task"):
+        if (task := getattr(coordinator, name, None)) is not None:
+            tasks.add(task)
     for task in tasks:
         task.cancel()
     if tasks:

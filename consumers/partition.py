@@ -15,7 +15,7 @@ from agentstream.consumers.acquisition import Acquired, Acquirer, KeptClosedErro
 from agentstream.consumers.claim import Claim
 from agentstream.consumers.coordinator import CoordinatorError
 from agentstream.consumers.engine import Engine
-from agentstream.consumers.index import IndexUnreadableError
+from agentstream.consumers.index import IndexDamagedError, IndexUnreadableError
 from agentstream.consumers.metadata import CommitState, UnreadableMetadata
 from agentstream.consumers.outbox import Batch
 from agentstream.consumers.source import Source
@@ -105,7 +105,7 @@ class Partition:
                     # Asked last: after a long wait for its turn a zombie would fence the partition's new owner.
                     await self._shared.engine.membership.confirmed()
                     acquired = await self._shared.acquirer.acquire(self.number, self._owner)
-            except (KeptClosedError, UnreadableMetadata) as error:
+            except (KeptClosedError, UnreadableMetadata, IndexDamagedError) as error:
                 if self.closed_because != str(error):
                     log.error("partition %d stays closed: %s", self.number, error)  # noqa: TRY400
                 self.closed_because = str(error)

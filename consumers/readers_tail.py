@@ -5,6 +5,7 @@ Goes on after whatever happens to the brokers, from where it stood, and says wha
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from aiokafka.errors import (
 )
 
 from agentstream.consumers.kafka import Consumer, stop_consumer, to_record
+from agentstream.consumers.lenient import UNREADABLE_SECONDS, Unreadable
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Tail:
         self._connecting = asyncio.Lock()
         self._paused = True
         self._delay = 0.0
+        self._unreadable: dict[int, tuple[Unreadable, float]] = {}
         self.positions: dict[int, int] = {}
         """The next offset of each partition that is read; may stand before markers, which are no records."""
 
@@ -148,13 +151,16 @@ class Tail:
     async def poll(self, seconds: float) -> list[Record | Expired]:
         """What came, maybe nothing after `seconds`. Raises TopicAuthorizationFailedError.
 
-        A consumer that fails is replaced, and the new one begins where the old one stood.
+        A consumer that fails is replaced, and the new one begins where the old one stood. A partition that cannot be
+        read on, whoever tries, is said to be so once; it stays where it is, and is tried again every half minute.
         """
         try:
             if self._consumer is None:
                 await asyncio.sleep(self._delay)
             consumer = await self._connected()
+            self._try_unreadable(consumer)
             batches = await consumer.getmany(timeout_ms=int(seconds * 1000))
+            self._hold_unreadable(consumer)
             _check_fetcher(consumer)
         except OffsetOutOfRangeError as error:
             return await self._skip_expired(error)
@@ -167,6 +173,21 @@ class Tail:
         for name, batch in batches.items():
             self.positions[name.partition] = batch[-1].offset + 1
         return [to_record(raw) for batch in batches.values() for raw in batch]
+
+    def _hold_unreadable(self, consumer: Consumer) -> None:
+        while consumer.unreadable:
+            where, found = consumer.unreadable.popitem()
+            if self._unreadable.get(where.partition, (None, 0.0))[0] != found:
+                log.error("%s/%d cannot be read from %d on: %s", self._topic, where.partition, *found.told)
+            self._unreadable[where.partition] = (found, _now() + UNREADABLE_SECONDS)
+            consumer.pause(where)
+
+    def _try_unreadable(self, consumer: Consumer) -> None:
+        if not self._paused:
+            for number, (found, at) in self._unreadable.items():
+                if at <= _now():
+                    self._unreadable[number] = (found, math.inf)
+                    consumer.resume(*self._names([number]))
 
     async def _skip_expired(self, error: OffsetOutOfRangeError) -> list[Record | Expired]:
         expected = {name.partition: offset for name, offset in error.args[0].items()}
@@ -217,6 +238,10 @@ class Tail:
 
     def _numbers(self, offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
         return {name.partition: offset for name, offset in offsets.items()}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _check_fetcher(consumer: Consumer) -> None:

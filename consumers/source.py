@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
-from agentstream.consumers.kafka import Consumer, to_record
+from agentstream.consumers.kafka import Consumer, stop_consumer, to_record
+from agentstream.consumers.lenient import UNREADABLE_SECONDS, Unreadable
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Source:
         self._topic = topic
         self._listener = _Listener(self, assignments)
         self._holding: dict[int, bool] = {}
+        self._unreadable: dict[int, tuple[Unreadable, float]] = {}
         self._generation = -1
 
     async def start(self) -> None:
@@ -55,11 +57,7 @@ class Source:
 
     async def stop(self) -> None:
         """Leave the group and close, in bounded time."""
-        try:
-            async with asyncio.timeout(10):
-                await self._consumer.stop()
-        except (TimeoutError, KafkaError) as error:
-            log.warning("the consumer did not stop cleanly: %r", error)
+        await stop_consumer(self._consumer)
 
     async def poll(self) -> list[Record]:
         """What arrived, in order within a partition; empty after half a second without records.
@@ -67,7 +65,14 @@ class Source:
         A broken connection is no reason to stop polling: that would cost the membership. Neither is a rebalance, but
         within one aiokafka waits for the assignment whatever the time-out says: for ever while the coordinator is
         away, and nobody would look at a SIGTERM. Cut short, no record is lost: they are handed out without a wait.
+
+        A partition that cannot be read on is held where it stands, and tried again after half a minute.
         """
+        records = await self._fetched()
+        self._hold_unreadable()
+        return records
+
+    async def _fetched(self) -> list[Record]:
         try:
             async with asyncio.timeout(POLL_MS / 1000 + 0.5):
                 batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
@@ -82,6 +87,20 @@ class Source:
             await asyncio.sleep(0.2)
             return []
         return [to_record(raw) for records in batches.values() for raw in records]
+
+    def _hold_unreadable(self) -> None:
+        while self._consumer.unreadable:
+            where, found = self._consumer.unreadable.popitem()
+            if not self._owns(where.partition):
+                continue
+            self.hold(where.partition)
+            if self.unreadable(where.partition) != found:
+                log.error("partition %d is held, it cannot be read from %d on: %s", where.partition, *found.told)
+            self._unreadable[where.partition] = (found, _now() + UNREADABLE_SECONDS)
+
+    def unreadable(self, partition: int) -> Unreadable | None:
+        """Where a partition could not be read on when that was last tried, or None."""
+        return self._unreadable[partition][0] if partition in self._unreadable else None
 
     async def _follow_the_log(self, partition: int, offset: int) -> None:
         """A position that has left the log: retention does not wait for a partition that is held. Nobody would position
@@ -117,6 +136,7 @@ class Source:
         """Read on from here. Nothing happens if the partition is no longer ours."""
         try:
             self._consumer.seek(self._at(partition), offset)
+            self._unreadable.pop(partition, None)
         except IllegalStateError:
             log.info("partition %d went away before it was positioned", partition)
 
@@ -127,7 +147,9 @@ class Source:
             self._holding[partition] = True
 
     def flow(self, partition: int) -> None:
-        """Fetch it again."""
+        """Fetch it again, unless it could not be read a moment ago."""
+        if partition in self._unreadable and self._unreadable[partition][1] > _now():
+            return
         if self._holding.get(partition) and self._owns(partition):
             self._consumer.resume(self._at(partition))
             self._holding[partition] = False
@@ -164,12 +186,17 @@ class Source:
         for where in assigned:
             self._consumer.seek(where, resume.resume_offset(where.partition) or 0)
         self._holding = {where.partition: True for where in assigned}
+        self._unreadable.clear()
         # The assignor never learns its generation by itself. After a conflict the first member listed would win,
         # even a zombie that just woke.
         coordinator: Any = self._consumer._coordinator
         self._generation = coordinator.generation
         for assignor in coordinator._assignors:
             assignor.on_generation_assignment(coordinator.generation)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -16,7 +16,7 @@ from agentstream.consumers.engine import Engine
 from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.index import WINDOW, LoadedIndex, load_index
 from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
-from agentstream.consumers.kafka import group_consumer, tail_consumer
+from agentstream.consumers.kafka import Consumer, group_consumer, tail_consumer
 from agentstream.consumers.membership import Membership
 from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.readers_tail import Tail
@@ -150,7 +150,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
         yield Worker(engine, new_source, lambda source: _acquirer(plan, coordinator, source))
 
 
-def _consumer(plan: WorkerPlan) -> object:
+def _consumer(plan: WorkerPlan) -> Consumer:
     return group_consumer(
         plan.connection,
         plan.group_id,

@@ -12,6 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from agentstream.consumers.kafka import log_consumer
+from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
 
 Json = dict[str, Any]
@@ -96,13 +98,7 @@ async def read_topic(bootstrap_servers: str, topic: str) -> list[Line]:
 
 
 def _reader(bootstrap_servers: str) -> Any:
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
+    return log_consumer(KafkaConnection(bootstrap_servers=bootstrap_servers))
 
 
 async def _assign(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
 from pydantic import JsonValue
 
+from agentstream.consumers.kafka import Consumer, log_consumer
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import idempotent_producer
@@ -95,25 +95,15 @@ class Fleet:
     @asynccontextmanager
     async def results(self) -> AsyncIterator["Results"]:
         """A read_committed reader that is there all the time."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap_servers,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        await consumer.start()
-        try:
+        async with log_consumer(self.connection) as consumer:
             consumer.assign(await partitions_of(consumer, self.topics.assistant_messages))
             yield Results(consumer)
-        finally:
-            await consumer.stop()
 
 
 class Results:
     """Notes results as they become visible. The test's own time-out is the bound of every wait."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._run_ids: list[str] = []
 

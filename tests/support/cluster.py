@@ -131,7 +131,7 @@ class Cluster:
             while (await self.committed()).offset < offset:
                 await asyncio.sleep(0.05)
 
-    async def configure(self, topic: str, **properties: int) -> None:
+    async def configure(self, topic: str, **properties: int | str) -> None:
         """Set properties of a topic, written with `_` for `.`, and wait until the broker knows them."""
         configs = {name.replace("_", "."): str(value) for name, value in properties.items()}
         wanted = ConfigResource(ConfigResourceType.TOPIC, topic, configs)

@@ -7,7 +7,7 @@ from typing import Self
 
 from aiokafka import TopicPartition
 
-from agentstream.consumers.kafka import log_consumer, to_record
+from agentstream.consumers.kafka import log_consumer, stop_consumer, to_record
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.events import StreamEvents
 from agentstream.schemas.records import Record
@@ -37,7 +37,7 @@ class Tail:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def _read(self) -> None:
         while True:

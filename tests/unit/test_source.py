@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 
+from agentstream.consumers.lenient import Unreadable
 from agentstream.consumers.source import POLL_MS, Source
 from tests.virtual_time import in_virtual_time
 
@@ -29,6 +30,7 @@ class Consumer:
         self.assigned: set[int] = set()
         self.calls: list[tuple[str, int] | tuple[str, int, int]] = []
         self.answers: list[Exception | None] = []
+        self.unreadable: dict[TopicPartition, Unreadable] = {}
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition("in", number) for number in self.assigned}
