@@ -35,6 +35,8 @@ class Admitted:
     """Number of the first attempt."""
     crashes: int = 0
     """Attempts lost with a worker (strikes)."""
+    announced_as: str | None = None
+    """Id of the first attempt if `run.queued` was published as its event 0; the attempt then goes on with event 1."""
     redrive_of: str | None = None
     """The run that this one was sent again for."""
 

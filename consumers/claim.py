@@ -16,6 +16,7 @@ from agentstream.consumers.ledger import MAX_ENCODED, MAX_OPEN_OFFSETS, Receipt
 from agentstream.consumers.outbox import Batch, Outbox, Ready
 from agentstream.consumers.quarantine import UNMARKED_STARTS, probation
 from agentstream.consumers.runs import Admitted, Interrupt
+from agentstream.consumers.waiting_room import WaitingRoom
 from agentstream.producers.outcomes import Outcome, RunOutcome
 from agentstream.schemas.events import StreamEvents
 from agentstream.schemas.headers import delta_headers
@@ -61,6 +62,7 @@ class Claim:
         self._unmarked_starts = 0
         self._held: dict[int, int] = {}
         self._draining = False
+        self._waiting_room = WaitingRoom(self._announce, engine.deltas.forget)
 
     @property
     def number(self) -> int:
@@ -102,7 +104,8 @@ class Claim:
                 self._known.begin(run.run_id, run.body_hash)
                 pending = Pending(run, record, receipt)
                 self._waiting[run.run_id] = pending
-                self.lanes.submit(run.session_id, partial(self._perform, pending))
+                self._waiting_room.enter(run.admitted)
+                self.lanes.submit(run.session_id, partial(self._in_turn, pending))
                 if (cancel := self._engine.control.find(run.run_id)) is not None:
                     self.cancel(cancel)
             case Refused() as refused:
@@ -120,6 +123,7 @@ class Claim:
         if (interrupt := self._interrupts.get(cancel.run_id)) is not None:
             interrupt.cancel(why(cancel))
         elif not self._draining and (pending := self._waiting.pop(cancel.run_id, None)) is not None:
+            self._waiting_room.leave(pending.run.admitted)
             task = self._group.create_task(self._end_waiting(pending, cancel), name=f"cancel {cancel.run_id}")
             self._cancelling.add(task)
             task.add_done_callback(self._cancelling.discard)
@@ -130,6 +134,12 @@ class Claim:
         result = await self._execute(pending.run.admitted, interrupt)
         if result is not None:
             await self._conclude(pending, result)
+
+    async def _in_turn(self, pending: Pending) -> None:
+        try:
+            await self._perform(pending)
+        finally:
+            self._waiting_room.leave(pending.run.admitted)
 
     async def _perform(self, pending: Pending) -> None:
         """One run, from its turn in the lane until its result is committed.
@@ -149,7 +159,7 @@ class Claim:
                 if (cancel := engine.control.find(run_id)) is not None:
                     interrupt.cancel(why(cancel))
                 try:
-                    result = await self._execute(pending.run.admitted, interrupt)
+                    result = await self._execute(self._waiting_room.begin(pending.run.admitted), interrupt)
                 finally:
                     del self._interrupts[run_id]
             if result is not None:
@@ -204,15 +214,20 @@ class Claim:
         return result
 
     async def _publish(self, events: StreamEvents, admitted: Admitted) -> None:
-        record = OutgoingRecord(
+        last_seq = events.first_seq + len(events.events) - 1
+        await self._engine.deltas.publish(events.attempt_id, last_seq, self._delta_record(events, admitted))
+
+    def _announce(self, events: StreamEvents, admitted: Admitted) -> bool:
+        return self._engine.deltas.publish_if_idle(events.attempt_id, 0, self._delta_record(events, admitted))
+
+    def _delta_record(self, events: StreamEvents, admitted: Admitted) -> OutgoingRecord:
+        return OutgoingRecord(
             topic=self._engine.topics.stream_deltas,
             partition=self._partition,
             key=events.session_id.encode(),
             value=events.to_bytes(),
             headers=delta_headers(events.run_id, events.attempt_id, events.first_seq, admitted.trace),
         )
-        last_seq = events.first_seq + len(events.events) - 1
-        await self._engine.deltas.publish(events.attempt_id, last_seq, record)
 
     def _finish(self, outcome: Outcome, run_id: str | None = None) -> Ready:
         ready = self.outbox.put(outcome)
@@ -261,6 +276,7 @@ class Claim:
     async def drop(self) -> None:
         """The partition is lost: end the runs, forget what was ready."""
         self._draining = True
+        self._waiting_room.close()
         await self.lanes.cancel()
         for task in tuple(self._cancelling):
             task.cancel()

@@ -72,6 +72,20 @@ class LogScan:
         count = await self._read(first, ends, seen)
         return Scanned(records=count, whole=first == wanted)
 
+    async def first(
+        self, start: Mapping[int, int] | None, is_it: Callable[[Record], bool]
+    ) -> tuple[Record | None, Scanned]:
+        """The first record that is it, and what was looked at."""
+        found: list[Record] = []
+
+        def seen(record: Record) -> bool:
+            if is_it(record):
+                found.append(record)
+            return bool(found)
+
+        scanned = await self.run(start, seen)
+        return (found[0] if found else None), scanned
+
     async def _read(self, first: Mapping[int, int], ends: Mapping[int, int], seen: Callable[[Record], bool]) -> int:
         now = asyncio.get_running_loop().time
         count, told, moved, total = 0, now(), now(), sum(ends[number] - first[number] for number in ends)

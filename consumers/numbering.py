@@ -76,7 +76,7 @@ class _Waiting:
 class Numbering:
     """The events of one attempt on their way to the delta topic."""
 
-    def __init__(self, name: AttemptName, *, mode: StreamMode, redactor: Redactor) -> None:
+    def __init__(self, name: AttemptName, *, mode: StreamMode, redactor: Redactor, first_seq: int = 0) -> None:
         self._name = name
         self._mode = mode
         self._redactor = redactor
@@ -85,11 +85,11 @@ class Numbering:
         self._pending: list[_Waiting] = []
         self._pending_bytes = 0
         self._due: float | None = None
-        self._next_seq = 0
+        self._next_seq = first_seq
 
     @property
     def last_seq(self) -> int:
-        """`seq` of the last event that was given out; −1 before the first."""
+        """`seq` of the last event that was given out; −1, or one below `first_seq`, before the first."""
         return self._next_seq - 1
 
     @property

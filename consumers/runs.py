@@ -148,7 +148,9 @@ class _Run:
 
     def begin_attempt(self) -> Attempt:
         """The next attempt, not yet playing."""
-        admitted, number, attempt_id = self._admitted, next(self._numbers), str(uuid7())
+        admitted, number = self._admitted, next(self._numbers)
+        announced = admitted.announced_as if self._attempt is None else None
+        attempt_id = announced or str(uuid7())
         name = AttemptName(
             run_id=admitted.run_id,
             session_id=admitted.session_id,
@@ -160,7 +162,12 @@ class _Run:
         self._attempt = Attempt(
             self._harness,
             _harness_request(admitted, name, apart=self._apart),
-            numbering=Numbering(name, mode=admitted.parameters.stream, redactor=self._around.redactor),
+            numbering=Numbering(
+                name,
+                mode=admitted.parameters.stream,
+                redactor=self._around.redactor,
+                first_seq=0 if announced is None else 1,
+            ),
             watchdog=Watchdog(limits, started=now, total_due=self._total_due),
             bill=self._bill,
             interrupt=self._interrupt,

@@ -6,12 +6,13 @@ The committed offset of each partition and its metadata say which requests are o
 the requests behind it say which run that is; the deltas say how far it came. What is finished has a line in the index.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from agentstream.consumers.coordinator import NO_OFFSET, GroupCoordinator
+from agentstream.consumers.coordinator import NO_OFFSET, CommittedOffset, CoordinatorError, GroupCoordinator
 from agentstream.consumers.log_scan import LogScan
 from agentstream.consumers.metadata import CommitState, UnreadableMetadata, decode
 from agentstream.producers.connection import KafkaConnection
@@ -24,6 +25,7 @@ from agentstream.schemas.results import FinishedRun, InvokeResult
 from agentstream.schemas.topics import Topics
 
 State = Literal["unread", "waiting", "running", "finished", "refused", "unknown"]
+COORDINATOR_SECONDS = 15.0
 SLACK_MS = 120_000
 """A result and its line of the index are written within one transaction: at most so far apart."""
 
@@ -110,12 +112,9 @@ class Search:
 
     async def result_at(self, position: Position) -> InvokeResult:
         """The result that lies there. Raises LookupError if it cannot be read."""
-        results: list[Record] = []
         async with self._scan(position.topic) as scan:
-            await scan.run(
-                {position.partition: position.offset}, _first_into(results, lambda record: record.position == position)
-            )
-        result = decode_result(results[0]) if results else None
+            record, _ = await scan.first({position.partition: position.offset}, lambda each: each.position == position)
+        result = None if record is None else decode_result(record)
         if not isinstance(result, InvokeResult):
             raise LookupError(f"the result at {position} cannot be read")
         return result
@@ -128,7 +127,7 @@ class Search:
         states: dict[int, CommitState | None] = {}
         async with GroupCoordinator(self._connection, self._group_id) as coordinator:
             for partition in range(await coordinator.partition_count(self._topics.invoke_requests)):
-                answer = await coordinator.committed(self._topics.invoke_requests, partition)
+                answer = await self._answered(coordinator, partition)
                 try:
                     known = answer.offset != NO_OFFSET
                     states[partition] = decode(answer.offset, answer.metadata) if known else None
@@ -136,6 +135,17 @@ class Search:
                     states[partition] = None
                     self._notes.append(f"partition {partition}: {error}")
         return states
+
+    async def _answered(self, coordinator: GroupCoordinator, partition: int) -> CommittedOffset:
+        """A coordinator that is only being chosen, or loads, is asked again: on a new cluster for some seconds."""
+        until = asyncio.get_running_loop().time() + COORDINATOR_SECONDS
+        while True:
+            try:
+                return await coordinator.committed(self._topics.invoke_requests, partition)
+            except CoordinatorError:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(0.2)
 
     async def _request(self, run_id: str, states: dict[int, CommitState | None]) -> _Request | None:
         """The run's request, if it is not behind the committed offsets, with the open ones of its session before it."""
@@ -186,7 +196,7 @@ class Search:
             return found
         event = newest.events[-1]
         # Commits lag behind what happens by some 100 ms, deltas do not.
-        begun = any(each.type != "run.queued" for each in newest.events) or newest.first_seq > 1
+        begun = event.type != "run.queued"
         current = state is None or newest.claim >= state.claim
         return replace(
             found,
@@ -213,20 +223,17 @@ class Search:
         return newest[0] if newest else None
 
     async def _finished(self, run_id: str, request: _Request | None) -> Whereabouts | None:
-        lines: list[Record] = []
         key = run_id.encode()
         async with self._scan(self._topics.finished_runs) as scan:
             start = None if request is None else await scan.beginnings()
             if start is not None and request is not None:
                 start = {request.position.partition: start[request.position.partition]}
-            scanned = await scan.run(start, _first_into(lines, lambda record: record.key == key))
-        if not lines:
+            line, scanned = await scan.first(start, lambda record: record.key == key)
+        if line is None:
             if not scanned.whole:
-                self._notes.append(
-                    f"only the last {self._last} finished runs of a partition were looked at: see --last"
-                )
+                self._notes.append(f"only the last {self._last} finished runs of a partition were looked at (--last)")
             return None
-        return await self._ended(run_id, lines[0])
+        return await self._ended(run_id, line)
 
     async def _ended(self, run_id: str, record: Record) -> Whereabouts:
         line = FinishedRun.model_validate_json(record.value or b"")
@@ -271,21 +278,9 @@ class Search:
         return replace(found, session_id=result.session_id, claim=result.claim, attempt=attempt, error=error)
 
     async def _record(self, topic: str, partition: int, since: int, is_it: Callable[[Record], bool]) -> Record | None:
-        found: list[Record] = []
         async with self._scan(topic) as scan:
-            await scan.run(await scan.since(since, partition), _first_into(found, is_it))
-        return found[0] if found else None
-
-
-def _first_into(found: list[Record], is_it: Callable[[Record], bool]) -> Callable[[Record], bool]:
-    """Keeps the first record that is it, and ends the scan."""
-
-    def seen(record: Record) -> bool:
-        if is_it(record):
-            found.append(record)
-        return bool(found)
-
-    return seen
+            found, _ = await scan.first(await scan.since(since, partition), is_it)
+        return found
 
 
 def _order(events: StreamEvents) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from agentstream.consumers.client import Voided
-from agentstream.schemas.events import PartDelta, PartStarted, ReadEvent, RunRetrying, ToolEnded, ToolStarted
+from agentstream.schemas.events import PartDelta, PartStarted, ReadEvent, RunQueued, RunRetrying, ToolEnded, ToolStarted
 from agentstream.schemas.results import InvokeResult
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -31,6 +31,9 @@ class LiveRun:
                 self._piece(printable(event.delta))
             case PartStarted(part_type="text") if self._in_text:
                 self.end_text()
+            case RunQueued():
+                before = f"{event.ahead} of its session before it" if event.ahead else "for a free slot"
+                self._say(f"… it waits, {before}")
             case ToolStarted():
                 self._say(f"→ {event.tool_name} {shortened(event.arguments)}")
             case ToolEnded():

@@ -108,6 +108,16 @@ class DeltaPublisher:
         if self._held_bytes + record.size > MAX_HELD_BYTES and not await self._has_room(record.size):
             self._give_up(attempt, "no room: the delta topic does not keep up")
             return
+        self._queue(attempt, last_seq, record)
+
+    def publish_if_idle(self, attempt_id: str, last_seq: int, record: OutgoingRecord) -> bool:
+        """Queue one record now if half of the room is free, and say whether: for what is good to know, no more."""
+        if self._held_bytes + record.size > MAX_HELD_BYTES // 2:
+            return False
+        self._queue(self._attempts.setdefault(attempt_id, _Attempt()), last_seq, record)
+        return True
+
+    def _queue(self, attempt: _Attempt, last_seq: int, record: OutgoingRecord) -> None:
         pending = _Pending(record=record, last_seq=last_seq, attempt=attempt, size=record.size)
         attempt.waiting.append(pending)
         attempt.settled.clear()

@@ -41,6 +41,13 @@ class RunStarted(Event):
     parent_run_id: RunId | None = Field(default=None, description="The run that this one belongs to.")
 
 
+class RunQueued(Event):
+    """The run waited over a second for its turn. Stands before `run.started`, once; ignore it to ignore waiting."""
+
+    type: Literal["run.queued"] = Field(default="run.queued", description="Names the kind of event.")
+    ahead: Int = Field(ge=0, description="Runs of its session before it; 0: it waits for a free slot.")
+
+
 class RunAlive(Event):
     """Nothing else happened for ten seconds: slow and dead look different."""
 
@@ -172,6 +179,7 @@ class InteractionRequested(Event):
 
 AnyEvent = Annotated[
     RunStarted
+    | RunQueued
     | RunAlive
     | RunRetrying
     | RunEnded
@@ -191,9 +199,9 @@ AnyEvent = Annotated[
 
 EVENT_TYPES: Final = frozenset(
     {
-        "run.started", "run.alive", "run.retrying", "run.ended", "turn.started", "turn.ended", "message.started",
-        "message.ended", "part.started", "part.delta", "part.ended", "tool.started", "tool.progress", "tool.ended",
-        "interaction.requested",
+        "run.started", "run.queued", "run.alive", "run.retrying", "run.ended", "turn.started", "turn.ended",
+        "message.started", "message.ended", "part.started", "part.delta", "part.ended", "tool.started",
+        "tool.progress", "tool.ended", "interaction.requested",
     }
 )  # fmt: skip
 """Every type that this version knows: those of `AnyEvent` (tested)."""

@@ -7,6 +7,7 @@ from agentstream.schemas.events import AnyEvent, Event
 
 _ELSEWHERE: Final = {
     "run.started": ("RUN_STARTED", "response.created"),
+    "run.queued": ("CUSTOM", "response.queued"),
     "run.alive": ("CUSTOM", "–"),
     "run.retrying": ("CUSTOM", "–"),
     "run.ended": ("RUN_FINISHED or RUN_ERROR", "response.completed or response.failed"),

@@ -35,6 +35,7 @@ async def ask(terminal: Terminal, **options: object) -> str:
 
 async def where(terminal: Terminal, run_id: str) -> Json:
     done = await terminal.type("where", run_id, "--json")
+    assert done.out, done.err
     found: Json = json.loads(done.out)["where"]
     assert done.code == (1 if found["state"] == "unknown" else 0), done.err
     return found

@@ -1,0 +1,94 @@
+"""Runs of one claim that wait for their turn; who waits over a second is told how many are before him.
+
+`run.queued` is event 0 of the run's first attempt, whose id is made for it: the attempt goes on from event 1 when its
+turn comes, and no reader needs a rule of its own for it (docs/decisions/queued-events.md).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from uuid_utils.compat import uuid7
+
+from agentstream.consumers.admitted import Admitted
+from agentstream.schemas.events import RunQueued, StreamEvents
+
+PATIENCE_SECONDS = 1.0
+
+
+class WaitingRoom:
+    """Plain and quick; must be closed, or a timer goes on."""
+
+    def __init__(self, publish: Callable[[StreamEvents, Admitted], bool], forget: Callable[[str], None]) -> None:
+        """`publish` an event at once or not at all; `forget` an attempt's events."""
+        self._publish = publish
+        self._forget = forget
+        self._lanes: dict[str, dict[str, None]] = {}
+        self._due: deque[tuple[float, Admitted]] = deque()
+        self._waiting: set[str] = set()
+        self._announced: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, admitted: Admitted) -> None:
+        """A run waits from now on, behind those of its session that entered before and have not left."""
+        self._lanes.setdefault(admitted.session_id, {})[admitted.run_id] = None
+        self._waiting.add(admitted.run_id)
+        if admitted.parameters.stream != "none":
+            self._due.append((asyncio.get_running_loop().time() + PATIENCE_SECONDS, admitted))
+            self._wake_at_the_first()
+
+    def begin(self, admitted: Admitted) -> Admitted:
+        """Its turn came. What comes back has the id of the attempt that was announced, if it was."""
+        self._waiting.discard(admitted.run_id)
+        attempt_id = self._announced.get(admitted.run_id)
+        return admitted if attempt_id is None else replace(admitted, announced_as=attempt_id)
+
+    def leave(self, admitted: Admitted) -> None:
+        """It has ended, or will never begin here."""
+        self._waiting.discard(admitted.run_id)
+        if (attempt_id := self._announced.pop(admitted.run_id, None)) is not None:
+            self._forget(attempt_id)
+        lane = self._lanes.get(admitted.session_id, {})
+        lane.pop(admitted.run_id, None)
+        if not lane:
+            self._lanes.pop(admitted.session_id, None)
+
+    def close(self) -> None:
+        """Nobody is told anything any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due.clear()
+        for attempt_id in self._announced.values():
+            self._forget(attempt_id)
+        self._announced.clear()
+
+    def _wake_at_the_first(self) -> None:
+        if self._timer is None and self._due:
+            self._timer = asyncio.get_running_loop().call_at(self._due[0][0], self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        while self._due and self._due[0][0] <= now:
+            _, admitted = self._due.popleft()
+            if admitted.run_id in self._waiting:
+                self._announce(admitted)
+        self._wake_at_the_first()
+
+    def _announce(self, admitted: Admitted) -> None:
+        ahead = list(self._lanes[admitted.session_id]).index(admitted.run_id)
+        attempt_id = str(uuid7())
+        events = StreamEvents(
+            run_id=admitted.run_id,
+            session_id=admitted.session_id,
+            claim=admitted.claim,
+            attempt=admitted.attempt,
+            attempt_id=attempt_id,
+            first_seq=0,
+            events=(RunQueued(ahead=ahead, seq=0, time=datetime.now(UTC)),),
+        )
+        if self._publish(events, admitted):
+            self._announced[admitted.run_id] = attempt_id
