@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.exits import HELP
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ topics_app = typer.Typer(
     help="Show or make what the topics should be.", epilog=HELP, no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(topics_app, name="topics")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

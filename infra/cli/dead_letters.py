@@ -1,0 +1,224 @@
+"""`agentstream dead-letters list`, `show` and `export`."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import JsonValue
+
+from agentstream.consumers.dead_letters import DeadLetters, Selection, written_at
+from agentstream.consumers.readers import Expired
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.exits import FAILED, USAGE, fail
+from agentstream.infra.cli.screen import Screen
+from agentstream.schemas.dead_letters import DeadLetter
+from agentstream.schemas.errors import ErrorCode, error_rule
+
+_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The filters as they were typed."""
+
+    codes: tuple[str, ...]
+    session: str | None
+    since: str | None
+    until: str | None
+    headers: tuple[str, ...]
+    partition: int | None
+    offset: int | None
+
+    @classmethod
+    def of(  # noqa: PLR0913, PLR0917  # each is an option
+        cls,
+        codes: list[str] | None,
+        session: str | None,
+        since: str | None,
+        until: str | None,
+        headers: list[str] | None,
+        partition: int | None,
+        offset: int | None,
+    ) -> Self:
+        """The options in their order."""
+        return cls(
+            codes=tuple(sorted(codes or ())),
+            session=session,
+            since=since,
+            until=until,
+            headers=tuple(sorted(headers or ())),
+            partition=partition,
+            offset=offset,
+        )
+
+    @property
+    def name(self) -> str:
+        """The same for the same filters: a redrive finds its progress under it."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+    def selection(self, now: datetime) -> Selection:
+        """What they mean. Raises CommandError."""
+        known = set(ErrorCode)
+        if unknown := [code for code in self.codes if code not in known]:
+            fail(f"--code {unknown[0]}: no such error code; docs/errors.md lists them", USAGE)
+        if self.offset is not None and self.partition is None:
+            fail("--offset wants --partition too", USAGE)
+        if bad := [header for header in self.headers if "=" not in header]:
+            fail(f"--header {bad[0]}: must be name=value", USAGE)
+        return Selection(
+            codes=frozenset(self.codes),
+            session=self.session,
+            since=_instant("--since", self.since, now),
+            until=_instant("--until", self.until, now),
+            headers=tuple((name, value) for name, _, value in (header.partition("=") for header in self.headers)),
+            partition=self.partition,
+            offset=self.offset,
+        )
+
+
+def list_letters(context: Context, asked: Asked, *, most: int | None, as_json: bool) -> None:
+    """Print the dead letters that are meant: a table, or one JSON object a line."""
+    screen = Screen()
+    rows: list[tuple[str, ...]] = []
+
+    def shown(letter: DeadLetter) -> None:
+        if as_json:
+            screen.json(summary(letter))
+            return
+        where = f"{letter.position.partition}/{letter.position.offset}"
+        again = str(letter.redrives or "")
+        rows.append(
+            (where, written_at(letter), letter.code, letter.session_id, letter.run_id or "", again, letter.message)
+        )
+
+    asyncio.run(_each(context, asked, most, shown, screen))
+    if not as_json:
+        screen.table(("at", "written", "code", "session", "run", "again", "why"), rows)
+
+
+def show_letter(context: Context, position: str, *, as_json: bool) -> None:
+    """Print one dead letter whole."""
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,18})", position, re.ASCII)
+    if found is None:
+        fail(f"{position}: must be PARTITION/OFFSET, such as 3/17; `agentstream dead-letters list` shows them", USAGE)
+    asked = Asked.of(None, None, None, None, None, int(found[1]), int(found[2]))
+    letters: list[DeadLetter] = []
+    screen = Screen()
+    asyncio.run(_each(context, asked, 1, letters.append, screen))
+    if not letters:
+        fail(f"no dead letter at {position}", FAILED)
+    if as_json:
+        screen.json(whole(letters[0]), pretty=True)
+        return
+    letter = letters[0]
+    for name, value in summary(letter).items():
+        screen.out(f"{name}: {value}")
+    if letter.code in set(ErrorCode):
+        screen.out(f"what to do: {error_rule(ErrorCode(letter.code)).advice}")
+    screen.out("headers:")
+    for name, raw in letter.record.headers:
+        screen.out(f"  {name}: {(raw or b'').decode(errors='replace')}")
+    screen.out("value:")
+    screen.out((letter.record.value or b"").decode(errors="replace"))
+
+
+def export_letters(context: Context, asked: Asked, *, most: int | None, output: Path | None) -> None:
+    """Write them as JSON Lines: text as it is, other bytes as base64."""
+    screen, count = Screen(), 0
+    if output is None:
+        asyncio.run(_each(context, asked, most, lambda letter: screen.json(whole(letter)), screen))
+        return
+    try:
+        with output.open("w", encoding="utf-8") as file:
+
+            def write(letter: DeadLetter) -> None:
+                nonlocal count
+                count += 1
+                file.write(json.dumps(whole(letter), ensure_ascii=False) + "\n")
+
+            asyncio.run(_each(context, asked, most, write, screen))
+    except OSError as error:
+        fail(f"{output}: cannot be written ({error.strerror})", USAGE)
+    screen.note(f"{count} written to {output}")
+
+
+def summary(letter: DeadLetter) -> dict[str, JsonValue]:
+    """A dead letter without what the record holds."""
+    return {
+        "at": f"{letter.position.partition}/{letter.position.offset}",
+        "written": written_at(letter),
+        "code": letter.code,
+        "stage": letter.stage,
+        "retriable": letter.retriable,
+        "message": letter.message,
+        "run_id": letter.run_id,
+        "session_id": letter.session_id,
+        "request": str(letter.record.position),
+        "group": letter.group,
+        "deliveries": letter.deliveries,
+        "redrives": letter.redrives,
+        "truncated": letter.truncated,
+    }
+
+
+def whole(letter: DeadLetter) -> dict[str, JsonValue]:
+    """A dead letter with the record as it was."""
+    record = letter.record
+    headers: list[JsonValue] = [[name, _bytes(value)] for name, value in record.headers]
+    return {**summary(letter), "key": _bytes(record.key), "value": _bytes(record.value), "headers": headers}
+
+
+def _bytes(raw: bytes | None) -> JsonValue:
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+async def _each(
+    context: Context, asked: Asked, most: int | None, do: Callable[[DeadLetter], None], screen: Screen
+) -> None:
+    """Do something with each dead letter that is meant, and say what else was found."""
+    settings = context.settings()
+    context.quiet_logs(settings)
+    cluster = context.cluster(settings)
+    letters = DeadLetters(cluster.connection, cluster.topics.dead_letters)
+    count = broken = expired = 0
+    async with aclosing(letters.read(asked.selection(datetime.now(UTC)))) as all_found:
+        async for found in all_found:
+            if isinstance(found, Expired):
+                expired += found.resumed_at - found.expected
+            elif found.letter is not None:
+                count += 1
+                do(found.letter)
+                if count == most:
+                    break
+            else:
+                broken += found.broken is not None
+    if broken:
+        screen.note(f"left out: {broken} records of {letters.topic} that are no dead letters of agentstream", "yellow")
+    if expired:
+        screen.note(f"{expired} offsets expired before they were read", "yellow")
+
+
+def _instant(option: str, text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option} {text}: must be like 2026-01-31T12:00:00Z, or 90m, 2h, 7d", USAGE)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

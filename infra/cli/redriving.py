@@ -1,0 +1,111 @@
+"""`agentstream dead-letters redrive`."""
+
+import asyncio
+import re
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from agentstream.consumers.redrive import Counts, RedrivePlan, Redriver, Step
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.dead_letters import Asked
+from agentstream.infra.cli.exits import FAILED, UNAVAILABLE, USAGE, fail
+from agentstream.infra.cli.screen import Screen
+from agentstream.producers.errors import Fenced, WriteError
+from agentstream.schemas.topics import OUTPUT_MARGIN_BYTES
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """The options that are no filters."""
+
+    to: str | None
+    most: int | None
+    dry_run: bool
+    max_redrives: int
+    name: str | None
+    batch: int
+
+
+def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool) -> None:
+    """Send them, say what became of them; fail if one that was meant could not be sent."""
+    settings = context.settings()
+    context.quiet_logs(settings)
+    cluster = context.cluster(settings)
+    if wanted.name is not None and not _NAME.fullmatch(wanted.name):
+        fail(f"--name {wanted.name}: letters, digits, `.`, `_` and `-`, 64 at most", USAGE)
+    to = wanted.to or cluster.topics.invoke_requests
+    if to == cluster.topics.dead_letters:
+        fail("--to: dead letters are not sent to their own topic", USAGE)
+    # Another target is another progress: what was tried on a copy of the topic is still to be done.
+    name = wanted.name or (asked.name if wanted.to is None else f"{asked.name}-to-{to}")
+    plan = RedrivePlan(
+        connection=cluster.connection,
+        dead_letters=cluster.topics.dead_letters,
+        to=to,
+        group_id=f"{settings.group_id}-redrive-{name}",
+        selection=asked.selection(datetime.now(UTC)),
+        max_count=wanted.most,
+        max_redrives=wanted.max_redrives,
+        batch=wanted.batch,
+        max_record_bytes=settings.max_request_bytes + OUTPUT_MARGIN_BYTES,
+        dry_run=wanted.dry_run,
+    )
+    screen = Screen()
+    progress = _Progress(shown=not as_json and sys.stderr.isatty())
+    redriver = Redriver(plan, told=lambda step: _tell(step, plan, screen, as_json=as_json), progress=progress)
+    try:
+        counts = asyncio.run(redriver.run())
+    except Fenced:
+        fail(f"another redrive of the same name took over ({plan.group_id}); this one ended. {_said(redriver.counts)}")
+    except WriteError as error:
+        fail(f"{error}; run it again and it goes on. {_said(redriver.counts)}", UNAVAILABLE)
+    finally:
+        progress.end()
+    if as_json:
+        screen.json({"dry_run": plan.dry_run, "group": plan.group_id, "to": plan.to, **asdict(counts)})
+    else:
+        screen.out(f"{'dry run, nothing was sent: ' if plan.dry_run else ''}{_said(counts)}")
+    if not as_json and not plan.dry_run:
+        screen.note(f"progress is kept as {plan.group_id}; --name begins anew under another name")
+    if counts.refused:
+        fail(f"{counts.refused} could not be sent; the lines above say why", FAILED)
+
+
+def _tell(step: Step, plan: RedrivePlan, screen: Screen, *, as_json: bool) -> None:
+    where = f"{step.letter.position.partition}/{step.letter.position.offset}"
+    if step.why_not is not None:
+        screen.note(f"{where} is not sent: {step.why_not}", "yellow")
+    elif plan.dry_run and not as_json:
+        screen.out(f"would send {where} ({step.letter.code}, session {step.letter.session_id}) as run {step.run_id}")
+
+
+class _Progress:
+    """One line on a terminal that counts up."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+
+    def __call__(self, counts: Counts) -> None:
+        if self._shown:
+            sys.stderr.write(f"\r\x1b[K{_said(counts)}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """What comes next begins on a line of its own."""
+        if self._shown:
+            sys.stderr.write("\n")
+
+
+def _said(counts: Counts) -> str:
+    words = {
+        "looping": "refused, sent again too often",
+        "lost": "truncated and gone",
+        "too_large": "too large for the brokers",
+        "broken": "no dead letters",
+        "expired": "expired",
+    }
+    rest = [f"{value} {words[name]}" for name, value in asdict(counts).items() if name in words and value]
+    return ", ".join([f"{counts.sent} sent again of {counts.looked_at} looked at", *rest])
