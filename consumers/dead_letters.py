@@ -16,6 +16,10 @@ from agentstream.schemas.headers import header_text, last_wins
 from agentstream.schemas.records import Position, Record
 
 
+class NoSuchPartition(Exception):
+    """The topic has no partition of this number."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
     """Which dead letters are meant: those for which everything holds that is given."""
@@ -79,14 +83,14 @@ class DeadLetters:
         self.topic = topic
 
     async def bounds(self, selection: Selection) -> dict[int, Bounds]:
-        """What there is to look at. Raises as `TopicReader`, ValueError for a partition that does not exist."""
+        """What there is to look at. Raises NoSuchPartition, or as `TopicReader`."""
         tail = Tail(lambda: tail_consumer(self._connection, read_committed=True), self.topic)
         await tail.open()
         try:
             partitions = await tail.partitions()
             if selection.partition is not None:
                 if selection.partition not in partitions:
-                    raise ValueError(f"{self.topic} has the partitions 0 to {max(partitions)}")
+                    raise NoSuchPartition(f"{self.topic} has the partitions 0 to {max(partitions)}")
                 partitions = (selection.partition,)
             ends, first = await tail.ends(partitions), await tail.beginnings(partitions)
             if selection.since is not None:

@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import JsonValue
 
-from agentstream.consumers.dead_letters import DeadLetters, Selection, written_at
+from agentstream.consumers.dead_letters import DeadLetters, NoSuchPartition, Selection, written_at
 from agentstream.consumers.readers import Expired
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
@@ -195,7 +195,12 @@ async def _each(
     cluster = context.cluster(settings)
     letters = DeadLetters(cluster.connection, cluster.topics.dead_letters)
     count = broken = expired = 0
-    async with aclosing(letters.read(asked.selection(datetime.now(UTC)))) as all_found:
+    selection = asked.selection(datetime.now(UTC))
+    try:
+        start = {number: bounds.first for number, bounds in (await letters.bounds(selection)).items()}
+    except NoSuchPartition as error:
+        fail(str(error), USAGE)
+    async with aclosing(letters.read(selection, start)) as all_found:
         async for found in all_found:
             if isinstance(found, Expired):
                 expired += found.resumed_at - found.expected

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from agentstream.consumers.dead_letters import NoSuchPartition
 from agentstream.consumers.redrive import Counts, RedrivePlan, Redriver, Step
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letters import Asked
@@ -58,6 +59,8 @@ def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool
     redriver = Redriver(plan, told=lambda step: _tell(step, plan, screen, as_json=as_json), progress=progress)
     try:
         counts = asyncio.run(redriver.run())
+    except NoSuchPartition as error:
+        fail(str(error), USAGE)
     except Fenced:
         fail(f"another redrive of the same name took over ({plan.group_id}); this one ended. {_said(redriver.counts)}")
     except WriteError as error:
