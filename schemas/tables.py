@@ -42,7 +42,8 @@ def errors_page() -> str:
         "Every `error.code` of a result, an event or a dead letter is one of these; it is also",
         "OpenTelemetry's `error.type`.",
         "*Retriable*: the worker tries again by itself, and the same request may succeed if sent again later.",
-        "*Dead letter*: the record is kept on the dead-letter topic as well.\n",
+        "*Dead letter*: the record is kept on the dead-letter topic as well; once the cause is gone,",
+        "`agentstream dead-letters redrive --code CODE` sends what died of it again.\n",
         "| code | title | stage | retriable | dead letter | what to do |",
         "|---|---|---|---|---|---|",
     ]
