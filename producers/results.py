@@ -29,8 +29,9 @@ from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, stop_for_good, t
 from agentstream.schemas.records import OutgoingRecord
 
 START_SECONDS = 30.0
-COMMIT_SECONDS = 45.0
-"""Less than the transaction timeout: we give up on a transaction before the broker does."""
+COMMIT_SHARE = 0.75
+"""Of the transaction timeout, for all of a transaction: we give up on it before the broker does. A time of 45 s each
+for its records and for its end was 90, and the broker's is 60: what it had ended by itself looked like a new owner."""
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, CorruptRecordException)
 _FENCES = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
@@ -62,6 +63,7 @@ class ResultWriter:
         transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
     ) -> None:
         self._group_id = group_id
+        self._commit_seconds = COMMIT_SHARE * transaction_timeout_ms / 1000
         self._producer = transactional_producer(
             connection,
             transactional_id,
@@ -71,7 +73,7 @@ class ResultWriter:
 
     async def open(self) -> Self:
         """Start, fence the partition's former owner and settle its transaction. Raises WriteError."""
-        async with _translated(START_SECONDS, in_doubt=False):
+        async with _translated(asyncio.get_running_loop().time() + START_SECONDS, in_doubt=False):
             await self._producer.start()
         return self
 
@@ -85,13 +87,14 @@ class ResultWriter:
         Every send is awaited before the offset is added. A failed produce that nobody awaits is committed over: the
         commit returns OK, the offset moves, and the result is lost.
         """
-        async with _translated(COMMIT_SECONDS, in_doubt=False):
+        deadline = asyncio.get_running_loop().time() + self._commit_seconds
+        async with _translated(deadline, in_doubt=False):
             await self._producer.begin_transaction()
             await self._send_all(records)
             partition = TopicPartition(offset.topic, offset.partition)
             position = OffsetAndMetadata(offset.offset, offset.metadata)
             await self._producer.send_offsets_to_transaction({partition: position}, self._group_id)
-        async with _translated(COMMIT_SECONDS, in_doubt=True):
+        async with _translated(deadline, in_doubt=True):
             await self._producer.commit_transaction()
 
     async def _send_all(self, records: Sequence[OutgoingRecord]) -> None:
@@ -121,17 +124,17 @@ def _look_at(future: "asyncio.Future[object]") -> None:
 
 
 @contextlib.asynccontextmanager
-async def _translated(seconds: float, *, in_doubt: bool) -> AsyncIterator[None]:
+async def _translated(deadline: float, *, in_doubt: bool) -> AsyncIterator[None]:
     """Bound the time and raise our own error tree instead of aiokafka's many."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(deadline):
             yield
     except _FENCES as error:
         raise Fenced(f"{type(error).__name__}") from error
     except _REFUSALS as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
     except TimeoutError as error:
-        raise Interrupted(f"no answer within {seconds:g} s", in_doubt=in_doubt) from error
+        raise Interrupted("no answer in time", in_doubt=in_doubt) from error
     except (KafkaError, AssertionError, IllegalOperation, OSError) as error:
         # AssertionError: `begin_transaction` on a fenced producer, and `send` to a partition that does not exist.
         # IllegalOperation, which is no KafkaError: a producer that was fenced since the send before is "not in a
