@@ -125,10 +125,10 @@ class Cluster:
             while (await self.committed()).state.next_offset < requests:
                 await asyncio.sleep(0.05)
 
-    async def until_committed(self, offset: int) -> None:
+    async def until_committed(self, offset: int, partition: int = 0) -> None:
         """Wait until the group has committed this offset, or a higher one."""
         async with patience():
-            while (await self.committed()).offset < offset:
+            while (await self.committed(partition)).offset < offset:
                 await asyncio.sleep(0.05)
 
     async def configure(self, topic: str, **properties: int | str) -> None:

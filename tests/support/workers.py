@@ -52,6 +52,10 @@ class Running:
         """One of its partitions, if it is assigned."""
         return next((found for found in self.worker.partitions if found.number == number), None)
 
+    def owned(self) -> int:
+        """How many partitions it has claimed."""
+        return sum(partition.claim is not None for partition in self.worker.partitions)
+
     async def owns(self, number: int = 0) -> int:
         """Wait until it has claimed a partition; returns the claim's number."""
         await eventually(lambda: self._claim(number) is not None, f"partition {number} is claimed")
