@@ -13,6 +13,7 @@ from agentstream.consumers.dead_letters import DeadLetters, Selection
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.readers import Expired
 from agentstream.consumers.redrive import Counts, RedrivePlan, Redriver, Step
+from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.errors import Fenced
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.schemas.codec import body_hash
@@ -23,8 +24,11 @@ from tests.chaos.audit import Line, end_offsets, read_topic
 from tests.chaos.inside import plan_of, serving
 from tests.integration.test_cli import Terminal
 from tests.support.cluster import Cluster, cluster_of
+from tests.support.frames import Api, setting
+from tests.support.proxy import Cut, KafkaProxy, Rewrite
 from tests.support.waiting import patience
 
+INVALID_TXN_STATE = 48
 ASKS_FOR_A_TOOL = {"parameters": {"tools": ["read"]}, "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -282,3 +286,41 @@ async def test_one_that_the_brokers_refuse_is_said_and_the_others_go(cluster: Cl
     assert (counts.sent, counts.too_large) == (3, 1), asdict(counts)
     assert [line.headers["dlq-redrive-of"] for line in await sent_again(cluster)] == ["a", "b", "c"]
     assert (await redrive(plan(cluster)))[0].looked_at == 0
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+@pytest.mark.parametrize("api", [Api.ADD_PARTITIONS_TO_TXN, Api.PRODUCE, Api.END_TXN])
+async def test_a_connection_cut_at_any_step_loses_nothing_and_repeats_nothing(
+    cluster: Cluster, proxy: KafkaProxy, api: Api, cut: Cut
+) -> None:
+    await refused(cluster, *"abcd")
+    slow = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers, client_id="redrive")
+    rule = proxy.on(api, client="redrive", do=cut)
+    going = asyncio.create_task(redrive(replace(plan(cluster), connection=slow, batch=2)))
+    await rule.hit(2)
+    rule.lift()
+    counts, _ = await going
+    assert (counts.looked_at, counts.sent) == (4, 4)
+    assert [line.headers["dlq-redrive-of"] for line in await sent_again(cluster)] == [*"abcd"]
+
+
+async def test_the_markers_of_transactions_leave_the_workers_no_lag(cluster: Cluster) -> None:
+    await refused(cluster, "a", "b")
+    await redrive(replace(plan(cluster), batch=1))
+    end = await cluster.end_of(cluster.topics.invoke_requests)
+    assert end == 6
+    async with serving(plan_of(cluster.bootstrap_servers, cluster.topics.prefix, config=config("read"))):
+        await cluster.until_committed(end)
+
+
+@pytest.mark.parametrize("api", [Api.END_TXN, Api.OFFSET_FETCH])
+async def test_in_doubt_it_asks_how_far_it_has_come(cluster: Cluster, proxy: KafkaProxy, api: Api) -> None:
+    # The transaction was committed, and the answer says something else; believed, its two would be sent twice.
+    await refused(cluster, *"abcd")
+    slow = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers, client_id="redrive")
+    odd = setting(error_code=INVALID_TXN_STATE) if api is Api.END_TXN else setting(error_code=14, topics=[])
+    rule = proxy.on(api, client="redrive", do=Rewrite(odd), times=1)
+    counts, _ = await redrive(replace(plan(cluster), connection=slow, batch=2))
+    await rule.hit()
+    assert (counts.looked_at, counts.sent) == (4, 4)
+    assert [line.headers["dlq-redrive-of"] for line in await sent_again(cluster)] == [*"abcd"]
