@@ -63,6 +63,8 @@ class Claim:
         self._held: dict[int, int] = {}
         self._draining = False
         self._waiting_room = WaitingRoom(self._announce, engine.deltas.forget)
+        self.committed_at = engine.clock()
+        """When a transaction was last committed, on the engine's clock."""
 
     @property
     def number(self) -> int:
@@ -73,6 +75,10 @@ class Claim:
     def running(self) -> int:
         """Runs under way."""
         return len(self._interrupts)
+
+    def under_way(self) -> list[tuple[str, str, float]]:
+        """Run id, session id and age in seconds of the runs under way, until their results are committed."""
+        return self._waiting_room.under_way()
 
     @property
     def full(self) -> bool:
@@ -250,6 +256,7 @@ class Claim:
 
     def committed(self, batch: Batch) -> None:
         """A transaction was committed. The books move first: the next transaction is built from them."""
+        self.committed_at = self._engine.clock()
         self.ledger.finish(batch.offsets)
         for offset in batch.offsets:
             self._let_go(offset)

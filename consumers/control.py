@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Self
 
 from aiokafka.errors import KafkaError
+from pydantic import JsonValue
 
 from agentstream.consumers.readers_tail import Expired, Tail, TopicMissing
 from agentstream.schemas.codec import Rejection, decode_control
@@ -107,6 +108,11 @@ class Control:
     def find(self, run_id: str) -> CancelRun | None:
         """The request to cancel this run, if there is one."""
         return self._tombstones.find(run_id)
+
+    def counts(self) -> dict[str, JsonValue]:
+        """Runs to be cancelled that are remembered and were forgotten, and records that were ignored."""
+        tombstones = self._tombstones
+        return {"tombstones": len(tombstones), "forgotten": tombstones.forgotten, "ignored": self.ignored}
 
     def _give_up_waiting(self) -> None:
         if not self._caught_up.is_set():

@@ -25,6 +25,11 @@ class Lanes:
         self._idle.set()
 
     @property
+    def count(self) -> int:
+        """Lanes with work: sessions."""
+        return len(self._tasks)
+
+    @property
     def waiting(self) -> int:
         """Pieces of work that have not begun."""
         return sum(len(queue) for queue in self._queues.values())

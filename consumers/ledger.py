@@ -61,6 +61,11 @@ class Ledger:
         return len(self._open) + len(self._restored)
 
     @property
+    def finished_below(self) -> int:
+        """Below this offset everything is finished: what the next commit says."""
+        return min((*self._restored, *self._open), default=self._next)
+
+    @property
     def commit_number(self) -> int:
         """The number of the last state handed out."""
         return self._commit

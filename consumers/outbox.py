@@ -10,6 +10,8 @@ from agentstream.producers.outcomes import Outcome
 
 MAX_BATCH = 500
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+REFUSALS_TO_FALLBACK = 3
+"""Twice among others, once alone; from then on it is its fallback."""
 CHANGED_SECONDS = 0.1
 """Started marks ride in every commit; alone they force one after this long."""
 SPACING_SECONDS = 0.008
@@ -39,6 +41,11 @@ class Batch:
         """The input offsets that this transaction finishes."""
         return {item.outcome.offset for item in self.ready}
 
+    @property
+    def refused_as_fallback(self) -> int:
+        """How often the brokers have refused even the smallest that it can be."""
+        return max(0, min((item.refusals for item in self.ready), default=0) - REFUSALS_TO_FALLBACK)
+
 
 class Outbox:
     """Collects outcomes for one committer."""
@@ -57,6 +64,11 @@ class Outbox:
     def waiting(self) -> int:
         """Outcomes that wait for a transaction."""
         return len(self._ready)
+
+    @property
+    def uncommitted(self) -> int:
+        """Outcomes that wait for a transaction, or are in one."""
+        return len(self._ready) + (0 if self._in_flight is None else len(self._in_flight.ready))
 
     def put(self, outcome: Outcome) -> Ready:
         """Commit this. Its `committed` is done once the transaction was, and cancelled if the claim is lost."""
@@ -124,7 +136,10 @@ class Outbox:
                 future.set_result(None)
 
     def put_back(self, batch: Batch, *, refused: bool) -> None:
-        """The batch was not committed. What was refused twice goes alone; refused alone as well, as its fallback."""
+        """The batch was not committed. What was refused twice goes alone; refused alone as well, as its fallback.
+
+        Refused even so it goes behind the others, who must not wait for it: only its own session does.
+        """
         self._in_flight = None
         if refused:
             if len(batch.ready) == 1 and batch.ready[0].refusals >= 2:
@@ -133,7 +148,10 @@ class Outbox:
                     item.outcome = Outcome(offset=item.outcome.offset, records=item.outcome.fallback())
             for item in batch.ready:
                 item.refusals += 1
-        self._ready.extendleft(reversed(batch.ready))
+        if batch.refused_as_fallback:
+            self._ready.extend(batch.ready)
+        else:
+            self._ready.extendleft(reversed(batch.ready))
         self._forced.extend(batch.forced)
         # The batch took the started marks along; without this a batch of nothing else would never be tried again.
         self.books_changed()

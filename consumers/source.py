@@ -161,6 +161,13 @@ class Source:
         end = await self._consumer.end_offsets([where])
         return begin[where], end[where]
 
+    def seen_end(self, partition: int) -> int | None:
+        """The log's end as the last fetch told it; None before the first, or if the partition is not ours."""
+        if not self._owns(partition):
+            return None
+        end: int | None = self._consumer.highwater(self._at(partition))
+        return end
+
     async def position(self, partition: int) -> int | None:
         """Up to where the partition was read, or None if it is not ours."""
         try:

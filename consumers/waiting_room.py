@@ -29,6 +29,7 @@ class WaitingRoom:
         self._due: deque[tuple[float, Admitted]] = deque()
         self._waiting: set[str] = set()
         self._announced: dict[str, str] = {}
+        self._under_way: dict[str, tuple[str, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, admitted: Admitted) -> None:
@@ -42,18 +43,25 @@ class WaitingRoom:
     def begin(self, admitted: Admitted) -> Admitted:
         """Its turn came. What comes back has the id of the attempt that was announced, if it was."""
         self._waiting.discard(admitted.run_id)
+        self._under_way[admitted.run_id] = (admitted.session_id, asyncio.get_running_loop().time())
         attempt_id = self._announced.get(admitted.run_id)
         return admitted if attempt_id is None else replace(admitted, announced_as=attempt_id)
 
     def leave(self, admitted: Admitted) -> None:
         """It has ended, or will never begin here."""
         self._waiting.discard(admitted.run_id)
+        self._under_way.pop(admitted.run_id, None)
         if (attempt_id := self._announced.pop(admitted.run_id, None)) is not None:
             self._forget(attempt_id)
         lane = self._lanes.get(admitted.session_id, {})
         lane.pop(admitted.run_id, None)
         if not lane:
             self._lanes.pop(admitted.session_id, None)
+
+    def under_way(self) -> list[tuple[str, str, float]]:
+        """Run id, session id and age in seconds of those that began and have not left."""
+        now = asyncio.get_running_loop().time()
+        return [(run_id, session, round(now - since, 3)) for run_id, (session, since) in self._under_way.items()]
 
     def close(self) -> None:
         """Nobody is told anything any more."""

@@ -34,6 +34,8 @@ class Worker:
         self._ending: dict[int, set[asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
+        self.polled_at: float | None = None
+        """When polling last came back, on the engine's clock."""
         self.assigned_once = asyncio.Event()
         engine.control.listen(self.cancel)
 
@@ -41,6 +43,11 @@ class Worker:
     def partitions(self) -> Collection[Partition]:
         """The partitions that are ours now."""
         return self._partitions.values()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes nothing new any more."""
+        return self._stopping
 
     @property
     def engine(self) -> Engine:
@@ -74,6 +81,7 @@ class Worker:
         """Never stops polling, whatever happens elsewhere: that would cost the membership."""
         while not done():
             records = await self._source.poll()
+            self.polled_at = self._engine.clock()
             self._engine.membership.tick()
             for record in records:
                 partition = self._partitions.get(record.position.partition)

@@ -202,6 +202,12 @@ class Settings(_Settings):
     sandbox: Literal["none", "bubblewrap"] = Field(
         default="none", description="Where the shell tool runs: bubblewrap keeps it in its directory (Linux)."
     )
+    http_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port of /livez, /readyz and /status of a worker; 0: none."
+    )
+    http_host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 for probes from elsewhere."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: for people on a terminal, JSON lines otherwise."

@@ -5,12 +5,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 
 from agentstream.consumers.agent_config import findings
 from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
+from agentstream.infra.http_port import HttpPort
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import unknown_variables
 from agentstream.infra.topic_admin import TopicsMissing, topic_admin
@@ -38,14 +39,28 @@ async def run_worker(settings: Settings, *, stop_at_eof: bool = False) -> None:
         await check_topics(kafka_connection(settings.kafka), Topics(prefix=settings.topic_prefix))
         async with open_plan(settings, progress=log.info) as plan:
             say_findings(plan)
-            await serve(plan, stop, grace_seconds=settings.grace_seconds)
+            http = (settings.http_host, settings.http_port) if settings.http_port else None
+            await serve(plan, stop, grace_seconds=settings.grace_seconds, http=http)
 
 
 async def serve(
-    plan: WorkerPlan, stop: asyncio.Event, *, grace_seconds: float, started: Callable[[Worker], None] | None = None
+    plan: WorkerPlan,
+    stop: asyncio.Event,
+    *,
+    grace_seconds: float,
+    started: Callable[[Worker], None] | None = None,
+    http: tuple[str, int] | None = None,
 ) -> None:
-    """Serve until `stop` is set; `started` is called once the worker has been given its partitions."""
-    async with open_worker(plan) as worker:
+    """Serve until `stop` is set; `started` is called once the worker has been given its partitions.
+
+    `http`: host and port to answer probes on.
+    """
+    async with AsyncExitStack() as stack:
+        port = None if http is None else stack.enter_context(closing(HttpPort(*http)))
+        worker = await stack.enter_async_context(open_worker(plan))
+        if port is not None:
+            await stack.enter_async_context(port.watching(worker, plan))
+            log.info("/livez, /readyz and /status are answered on port %d", port.number)
         serving = asyncio.create_task(worker.serve(stop, grace_s=grace_seconds), name="worker")
         joining = asyncio.create_task(worker.assigned_once.wait(), name="joining")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
