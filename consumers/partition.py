@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 2.0
 CLOSED_DELAY_SECONDS = 5.0
+REFUSED_DELAY_SECONDS = 10.0
 RELEASE_SECONDS = 10.0
 _AGAIN = (WriteError, CoordinatorError, IndexUnreadableError, KafkaError, OSError)
 
@@ -129,11 +130,24 @@ class Partition:
             try:
                 await self._open_writer.commit(records, offset)
             except WriteError as error:
-                log.warning("partition %d: a transaction failed: %s: %s", self.number, type(error).__name__, error)
+                level = logging.WARNING if self.closed_because is None else logging.INFO
+                log.log(level, "partition %d: a transaction failed: %s: %s", self.number, type(error).__name__, error)
                 if not await self._recover(claim, batch, refused=isinstance(error, Refused)):
                     return
+                if isinstance(error, Refused) and batch.refused_as_fallback:
+                    await self._wait_for_an_operator(batch, error)
             else:
+                if batch.refused_as_fallback:
+                    self.closed_because = None
                 claim.committed(batch)
+
+    async def _wait_for_an_operator(self, batch: Batch, error: Refused) -> None:
+        """Even the fallback of 16 KiB is refused: somebody set a topic's limit so low. Tried again at once, it was a
+        new producer and a warning ten times a second, for ever."""
+        if self.closed_because is None:
+            self.closed_because = f"the brokers refuse the smallest result of offset {min(batch.offsets)}: {error}"
+            log.error("partition %d cannot go on: %s", self.number, self.closed_because)
+        await asyncio.sleep(min(FIRST_DELAY_SECONDS * 2 ** min(batch.refused_as_fallback, 10), REFUSED_DELAY_SECONDS))
 
     async def _recover(self, claim: Claim, batch: Batch, *, refused: bool) -> bool:
         """Replace the writer after any exception, and find out whether the batch was committed.

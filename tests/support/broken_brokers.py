@@ -48,6 +48,9 @@ class _Producer:
         self._message_accumulator = self
         self.client = self
         self.sender_task = None
+        self._txn_manager = None
+        self._batches: dict[object, list[object]] = {}
+        self._pending_batches: set[object] = set()
         self._closed = False
 
     async def start(self) -> None:

@@ -24,7 +24,7 @@ from agentstream.consumers.runs import Runs
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
 from agentstream.producers.deltas import DeltaPublisher
-from agentstream.producers.errors import Fenced, Interrupted, WriteError
+from agentstream.producers.errors import Fenced, Interrupted, Refused, WriteError
 from agentstream.producers.outcomes import OutcomeEncoder
 from agentstream.producers.results import InputOffset, ResultWriter
 from agentstream.schemas.records import OutgoingRecord, Position, Record
@@ -59,6 +59,7 @@ class Log:
     epoch: int = 0
     open_writers: int = 0
     faults: "deque[Fault]" = field(default_factory=deque)
+    refuse: set[str] = field(default_factory=set)
 
     @property
     def state(self) -> CommitState:
@@ -85,6 +86,12 @@ class Log:
     def hole(self) -> None:
         """A transaction's marker: an offset without a record."""
         self.requests.append(None)
+
+    def refuses(self, record: OutgoingRecord) -> bool:
+        """Whether it is the result of a run that is never taken."""
+        if record.topic != TOPICS.assistant_messages:
+            return False
+        return InvokeResult.model_validate_json(record.value or b"").run_id in self.refuse
 
     def left_behind(self, state: CommitState) -> None:
         """As another owner commits, who fenced whoever was there."""
@@ -125,6 +132,8 @@ class _Writer:
         await asyncio.sleep(0.01)
         if self._epoch != self._log.epoch:
             raise Fenced("another owner")
+        if any(self._log.refuses(record) for record in records):
+            raise Refused("too large")
         if not self._log.faults:
             self._log.write(records, offset)
             return

@@ -46,6 +46,7 @@ class Stubborn:
         self._sender = self
         self._message_accumulator = self
         self.client = self
+        self._txn_manager = None
         self._batches: dict[object, list[object]] = {}
         self._pending_batches: set[object] = set()
         self.failed_with: list[Exception] = []

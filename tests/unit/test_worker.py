@@ -77,6 +77,31 @@ def test_a_result_that_the_brokers_refuse_becomes_its_fallback_and_its_neighbour
     assert [result.error and result.error.code for result in results] == ["output_too_large", None]
 
 
+def test_a_result_whose_very_fallback_is_refused_is_tried_ever_more_slowly_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A topic's limit was set below 16 KiB: a new producer and a warning ten times a second, for ever, and the results
+    # of all other sessions of the partition behind it.
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        await until(lambda: world.log.committed.metadata != "")
+        world.log.refuse.add("run-0")
+        world.log.request("large")
+        await asyncio.sleep(600)
+        assert 50 < world.log.epoch < 80, "a minute has six attempts"
+        world.log.request("small")
+        await until(lambda: runs(world.log.results) == ["run-1"])
+        (partition,) = world.worker.partitions
+        assert "offset 0" in (partition.closed_because or "")
+        world.log.refuse.clear()
+        await until(lambda: runs(world.log.results) == ["run-1", "run-0"])
+        assert partition.closed_because is None
+
+    with_worker(scenario)
+    assert sum("cannot go on" in line.getMessage() for line in caplog.records) == 1
+    assert sum(line.levelname == "WARNING" for line in caplog.records) < 10
+
+
 def test_bad_and_repeated_requests_do_not_hold_the_others_up() -> None:
     async def scenario(world: World) -> None:
         world.log.append(b"not json")
