@@ -16,7 +16,7 @@ demo: bootstrap ## Watch a real agent answer over a real Apache Kafka
 	@$(BIN)/python -m agentstream.infra.demo
 
 test: check node-test ## Lint, types, links and all tests but the long ones (under ten minutes)
-	@$(PYTEST) --cov --cov-report=term:skip-covered
+	@$(PYTEST) -n 3 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: lint types links
 
