@@ -38,6 +38,8 @@ class _Attempt:
     waiting: "deque[_Pending]" = field(default_factory=deque)
     acked_seq: int = -1
     broken: bool = False
+    cut_at: int | None = None
+    """`last_seq` of a record that was refused: nothing from there on is sent, a gap would be worse."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -50,6 +52,8 @@ class _Pending:
     attempt: _Attempt
     size: int
     acked: bool = False
+    suspect: bool = False
+    """Its batch was refused: sent again, it goes alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,14 +92,16 @@ class DeltaPublisher:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                while self._held_bytes:
-                    self._room.clear()
-                    await self._room.wait()
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.wait({self._pump})
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    while self._held_bytes:
+                        self._room.clear()
+                        await self._room.wait()
+        finally:
+            if self._pump is not None:
+                self._pump.cancel()
+                await asyncio.wait({self._pump})
 
     async def publish(self, attempt_id: str, last_seq: int, record: OutgoingRecord) -> None:
         """Queue one record of an attempt; `last_seq` is that of its last event.
@@ -176,16 +182,30 @@ class DeltaPublisher:
             await stop_for_good(producer, 2.0)
 
     async def _send_until_broken(self, producer: Producer) -> None:
+        under_way: set[asyncio.Future[Any]] = set()
         while not self._broken.is_set():
             if not self._queued:
                 self._work.clear()
                 await self._work.wait()
                 continue
             pending = self._queued.popleft()
+            cut_at = pending.attempt.cut_at
+            if cut_at is not None and pending.last_seq >= cut_at:
+                self._release(pending)
+                continue
             self._unacked.append(pending)
-            await self._send(producer, pending)
+            if pending.suspect and under_way:
+                await asyncio.wait(under_way)
+                if self._broken.is_set():
+                    return
+            if (future := await self._send(producer, pending)) is None:
+                continue
+            under_way.add(future)
+            future.add_done_callback(under_way.discard)
+            if pending.suspect:
+                await asyncio.wait({future})
 
-    async def _send(self, producer: Producer, pending: _Pending) -> None:
+    async def _send(self, producer: Producer, pending: _Pending) -> "asyncio.Future[Any] | None":
         record = pending.record
         try:
             future: asyncio.Future[Any] = await producer.send(
@@ -197,16 +217,20 @@ class DeltaPublisher:
             )
         except _TOO_LARGE as error:
             self._refused(pending, error)
-            return
+            return None
         future.add_done_callback(lambda done: self._answered(pending, done))
+        return future
 
     def _answered(self, pending: _Pending, future: "asyncio.Future[Any]") -> None:
         error = None if future.cancelled() else future.exception()
         if error is None and not future.cancelled():
             self._acked(pending)
             return
-        if isinstance(error, _TOO_LARGE):
+        if isinstance(error, _TOO_LARGE) and pending.suspect:
             self._refused(pending, error)
+        elif isinstance(error, _TOO_LARGE):
+            # The brokers refuse whole batches, with what other runs have in them: they must not suffer for it.
+            pending.suspect = True
         if not self._broken.is_set():
             log.warning("delta producer failed and is replaced: %s", error)
         self._broken.set()
@@ -228,6 +252,7 @@ class DeltaPublisher:
         with contextlib.suppress(ValueError):
             self._unacked.remove(pending)
         self._release(pending)
+        pending.attempt.cut_at = pending.last_seq
         self._give_up(pending.attempt, f"a record was refused: {type(error).__name__}")
 
     def _release(self, pending: _Pending) -> None:

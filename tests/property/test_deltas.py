@@ -83,7 +83,7 @@ def test_every_attempt_is_one_clean_stream_and_its_result_says_how_far(script: l
             settled = [await publisher.settle(str(attempt), 1_000) for attempt in range(3)]
         for attempt, count in enumerate(acting.published):
             seen = read(brokers.written, attempt)
-            assert seen == sorted(seen), "out of order"
+            assert seen == list(range(len(seen))), "out of order, or with a gap"
             if attempt in acting.spoilt:
                 assert settled[attempt].deltas == "partial"
                 assert set(range(settled[attempt].last_seq + 1)) <= set(seen)

@@ -19,6 +19,8 @@ class BrokenBrokers:
         self.start_errors: list[Exception] = []
         self.send_errors: dict[bytes, Exception] = {}
         self.too_large: set[bytes] = set()
+        self.in_batches = False
+        """All that is answered together is one batch, refused with any record in it that is too large."""
         self.current: _Producer | None = None
 
     def new_producer(self) -> Producer:
@@ -84,8 +86,9 @@ class _Producer:
 
     def answer(self, count: int | None) -> None:
         answered, self._under_way = self._under_way[:count], self._under_way[count or len(self._under_way) :]
+        together = self._brokers.in_batches and any(value in self._brokers.too_large for value, _ in answered)
         for value, future in answered:
-            if value in self._brokers.too_large:
+            if together or value in self._brokers.too_large:
                 future.set_exception(MessageSizeTooLargeError())
             else:
                 self._brokers.written.append(value)

@@ -219,11 +219,59 @@ def test_a_record_that_the_brokers_refuse_ends_its_attempt_s_events_and_costs_th
         brokers.acknowledge()
         # An idempotent producer that skipped a sequence number can send nothing any more.
         assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
-        assert (len(brokers.started), publisher.dropped) == (2, 1)
+        # Twice: refused it may have been for its batch, so it is tried alone.
+        assert (len(brokers.started), publisher.dropped) == (3, 1)
         await publish(publisher, "c0")
         assert await publisher.settle("c") == complete(0)
 
     with_publisher(scenario)
+
+
+def test_nothing_of_an_attempt_is_sent_behind_a_record_that_was_refused() -> None:
+    # Queued before the refusal was known, the later ones went out all the same, and a reader saw a gap.
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.send_errors = {b"a1": MessageSizeTooLargeError()}
+        await publish(publisher, "a0", "a1", "a2", "b0", "a3")
+        assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
+        assert written(brokers) == ["a0", "b0"]
+        assert publisher._held_bytes == 0
+
+    with_publisher(scenario)
+
+
+def test_a_refused_batch_costs_only_the_attempt_whose_record_is_too_large() -> None:
+    # The brokers refuse a batch as a whole: the attempts of all runs in it ended as partial.
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.too_large, brokers.in_batches = {b"b0"}, True
+        brokers.hold()
+        await publish(publisher, "a0", "b0", "c0", "a1", "b1")
+        await quiet()
+        brokers.acknowledge()
+        settled = [await publisher.settle(name) for name in "abc"]
+        assert settled == [complete(1), partial(-1), complete(0)]
+        assert written(brokers) == ["a0", "c0", "a1"]
+        assert publisher.dropped == 1
+
+    with_publisher(scenario)
+
+
+def test_an_end_that_is_cut_short_leaves_no_pump_behind() -> None:
+    # Cancelled while it flushed, it left the pump and its producer to go on without anybody who knew of them.
+    async def play() -> None:
+        brokers = BrokenBrokers()
+        brokers.hold()
+        publisher = DeltaPublisher(brokers.new_producer)
+        await publisher.__aenter__()
+        await publish(publisher, "a0")
+        await quiet()
+        ending = asyncio.create_task(publisher.__aexit__())
+        await quiet()
+        ending.cancel()
+        await asyncio.wait({ending})
+        assert ending.cancelled()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    in_virtual_time(play())
 
 
 @pytest.fixture
