@@ -128,7 +128,7 @@ class Worker:
             raise RuntimeError("the worker does not serve")
         partition = Partition(number, self._shared)
         self._partitions[number] = partition
-        serving = partition.serve(tuple(self._ending.get(number, ())))
+        serving = _until_cancelled(partition, tuple(self._ending.get(number, ())))
         self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
 
     def cancel(self, cancel: CancelRun) -> None:
@@ -149,3 +149,19 @@ class Worker:
         """Where to go on reading a partition that was ours before the rebalance."""
         held = self._partitions.get(partition)
         return None if held is None or held.claim is None else held.claim.ledger.resume_offset
+
+
+async def _until_cancelled(partition: Partition, predecessors: Collection[asyncio.Task[None]]) -> None:
+    """Serve it. Raises if that ends though nobody here cancelled it.
+
+    aiokafka's `stop()` could raise a CancelledError of its own making. The task group took it for ours: the partition
+    stayed paused in a worker that looked alive, and nobody else was given it.
+    """
+    try:
+        await partition.serve(predecessors)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"partition {partition.number} ended by a cancellation that nobody asked for") from error
+    raise RuntimeError(f"partition {partition.number} ended by itself")

@@ -257,6 +257,7 @@ class World:
             intake=self.intake,
             clock=clock,
         )
+        self.index_error: BaseException | None = None
         self.sources: list[MadeUpSource] = []
         self.worker = Worker(engine, self._new_source, lambda source: self._acquirer(coordinator, source))
 
@@ -284,6 +285,8 @@ class World:
         )
 
     async def _read_index(self, partition: int, whole: bool) -> LoadedIndex:
+        if self.index_error is not None:
+            raise self.index_error
         hashes: dict[str, str] = {}
         offsets = [_remember(line.key, line.value, hashes) for line in self.logs[partition].index]
         done = [offset for offset in offsets if offset is not None]

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from agentstream.consumers.metadata import OpenOffset
 from tests.support.acting import until, with_worker
 from tests.support.made_up_kafka import INTERRUPTED, Fault, World, runs
+from tests.virtual_time import in_virtual_time
 
 
 def test_a_worker_that_stops_lets_runs_finish_and_gives_its_partition_back() -> None:
@@ -101,3 +104,19 @@ def test_what_is_still_handed_out_to_a_worker_that_stops_is_left_to_the_next_one
 
     log = with_worker(scenario).log
     assert (runs(log.results), log.state.offset, log.state.next_offset) == (["run-0"], 1, 1)
+
+
+def test_a_partition_that_ends_without_being_told_to_ends_the_worker_aloud() -> None:
+    # aiokafka cancelled a fetch of its own while it stopped, and the task group took that for our doing: the partition
+    # stayed paused for ever, in a worker that looked alive.
+    async def play() -> None:
+        world = World()
+        world.index_error = asyncio.CancelledError()
+        serving = asyncio.create_task(world.serve())
+        await asyncio.sleep(0)
+        world.source.assign(0)
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(serving, 60)
+        assert "partition 0 ended by a cancellation that nobody asked for" in str(raised.value.exceptions[0])
+
+    in_virtual_time(play())
