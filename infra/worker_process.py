@@ -88,7 +88,7 @@ async def serve(
 async def check_topics(connection: KafkaConnection, topics: Topics) -> None:
     """Raise TopicsMissing if one is missing: aiokafka would wait for it in silence."""
     async with topic_admin(connection) as admin:
-        there = (await admin.state(every_topic(topics))).topics
+        there = await admin.names()
     missing = [name for name in every_topic(topics) if name not in there]
     if missing:
         raise TopicsMissing(f"topics are missing: {', '.join(missing)}. Make them with `agentstream topics apply`.")

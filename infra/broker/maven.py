@@ -111,6 +111,8 @@ class MavenBroker(LocalBroker):
         properties = self._properties(home, number)
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         command = [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
+        for name, password in self._options.scram_users.items():
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise BrokerError(f"Kafka could not format its data directory:\n{done.stdout}{done.stderr}")

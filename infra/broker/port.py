@@ -26,6 +26,8 @@ class BrokerOptions:
     """Nodes of the cluster; the first one is the controller as well."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Server properties of every node, over the defaults."""
+    scram_users: Mapping[str, str] = field(default_factory=dict)
+    """Passwords by name, for SCRAM-SHA-512; only the Maven broker makes them."""
     heap_mb: int = 512
     """Java heap of each node."""
     quick_start: bool = True
