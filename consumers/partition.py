@@ -53,7 +53,7 @@ class Partition:
 
     def __init__(self, number: int, shared: Shared) -> None:
         self.number = number
-        self.closed_because: str | None = None
+        self._closed_because: str | None = None
         self.claim: Claim | None = None
         self._shared = shared
         self._owner = uuid4().hex[:12]
@@ -63,6 +63,14 @@ class Partition:
         self._draining = False
         self._released = False
         self._moving = False
+
+    @property
+    def closed_because(self) -> str | None:
+        """What a person must look at: why it is kept closed, held, or cannot commit. None while all is well."""
+        if self._closed_because is not None:
+            return self._closed_because
+        found = self._shared.source.unreadable(self.number)
+        return None if found is None else f"it cannot be read from {found.offset} on: {found.why}"
 
     async def serve(self, predecessors: "Collection[asyncio.Task[None]]" = ()) -> None:
         """Own the partition until cancelled. `predecessors` served it before in this worker and must end first.
@@ -107,16 +115,16 @@ class Partition:
                     await self._shared.engine.membership.confirmed()
                     acquired = await self._shared.acquirer.acquire(self.number, self._owner)
             except (KeptClosedError, UnreadableMetadata, IndexDamagedError) as error:
-                if self.closed_because != str(error):
+                if self._closed_because != str(error):
                     log.error("partition %d stays closed: %s", self.number, error)  # noqa: TRY400
-                self.closed_because = str(error)
+                self._closed_because = str(error)
                 await asyncio.sleep(CLOSED_DELAY_SECONDS)
             except _AGAIN as error:
                 log.warning("partition %d could not be acquired, trying again: %s", self.number, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_DELAY_SECONDS)
             else:
-                self.closed_because = None
+                self._closed_because = None
                 return acquired
 
     async def _commit_while_owned(self, claim: Claim) -> None:
@@ -130,7 +138,7 @@ class Partition:
             try:
                 await self._open_writer.commit(records, offset)
             except WriteError as error:
-                level = logging.WARNING if self.closed_because is None else logging.INFO
+                level = logging.WARNING if self._closed_because is None else logging.INFO
                 log.log(level, "partition %d: a transaction failed: %s: %s", self.number, type(error).__name__, error)
                 if not await self._recover(claim, batch, refused=isinstance(error, Refused)):
                     return
@@ -138,15 +146,15 @@ class Partition:
                     await self._wait_for_an_operator(batch, error)
             else:
                 if batch.refused_as_fallback:
-                    self.closed_because = None
+                    self._closed_because = None
                 claim.committed(batch)
 
     async def _wait_for_an_operator(self, batch: Batch, error: Refused) -> None:
         """Even the fallback of 16 KiB is refused: somebody set a topic's limit so low. Tried again at once, it was a
         new producer and a warning ten times a second, for ever."""
-        if self.closed_because is None:
-            self.closed_because = f"the brokers refuse the smallest result of offset {min(batch.offsets)}: {error}"
-            log.error("partition %d cannot go on: %s", self.number, self.closed_because)
+        if self._closed_because is None:
+            self._closed_because = f"the brokers refuse the smallest result of offset {min(batch.offsets)}: {error}"
+            log.error("partition %d cannot go on: %s", self.number, self._closed_because)
         await asyncio.sleep(min(FIRST_DELAY_SECONDS * 2 ** min(batch.refused_as_fallback, 10), REFUSED_DELAY_SECONDS))
 
     async def _recover(self, claim: Claim, batch: Batch, *, refused: bool) -> bool:

@@ -132,6 +132,7 @@ async def test_a_batch_that_nobody_can_read_holds_its_partition_is_told_of_once_
             assert len(told) == 1
             assert "from 2 on" in told[0]
             assert CorruptRecordException.__name__ in told[0]
+            assert "from 2 on" in await worker.closed(0)
             rule.lift()
             await cluster.tail.all_results("bad", "behind")
             await worker.stop()

@@ -189,6 +189,9 @@ class MadeUpSource:
     async def position(self, partition: int) -> int | None:
         return self._positions.get(partition)
 
+    def unreadable(self, _partition: int) -> None:
+        return None
+
     async def bounds(self, partition: int) -> tuple[int, int]:
         return 0, len(self._logs[partition].requests)
 
