@@ -170,7 +170,7 @@ class Health:
         return {
             "partition": partition.number,
             "claim": claim.number,
-            "closed_because": None,
+            "closed_because": partition.closed_because,
             "finished_below": offset,
             "next_offset": claim.ledger.next_offset,
             "lag": None if end is None else max(0, end - offset),
