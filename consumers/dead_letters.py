@@ -60,7 +60,9 @@ class Bounds:
     first: int
     """The lowest offset to look at."""
     end: int
-    """The offset after the last record."""
+    """The offset after the last record to look at."""
+    log_end: int
+    """The offset after the last record there is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,14 +96,16 @@ class DeadLetters:
                 partitions = (selection.partition,)
             ends, first = await tail.ends(partitions), await tail.beginnings(partitions)
             if selection.since is not None:
-                since_ms = max(0, int(selection.since.timestamp() * 1000))
-                found = await tail.first_since(since_ms, partitions)
+                found = await tail.first_since(_ms(selection.since), partitions)
                 first = {number: max(first[number], found.get(number, ends[number])) for number in partitions}
+            until = dict(ends)
+            if selection.until is not None:
+                until |= await tail.first_since(_ms(selection.until), partitions)
         finally:
             await tail.close()
         if selection.offset is not None:
             first = {number: max(offset, selection.offset) for number, offset in first.items()}
-        return {number: Bounds(first=first[number], end=ends[number]) for number in partitions}
+        return {number: Bounds(first=first[number], end=until[number], log_end=ends[number]) for number in partitions}
 
     async def read(
         self, selection: Selection, start: Mapping[int, int] | None = None
@@ -146,6 +150,10 @@ def _found(read: Read[DeadLetter], selection: Selection) -> Found:
         return Found(record=read.record, letter=None, broken=read.value.detail)
     meant = selection.holds(read.value, read.record)
     return Found(record=read.record, letter=read.value if meant else None)
+
+
+def _ms(instant: datetime) -> int:
+    return max(0, int(instant.timestamp() * 1000))
 
 
 def _itself(record: Record) -> Record:

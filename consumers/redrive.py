@@ -120,6 +120,7 @@ class Redriver:
         self._progress = progress
         self._batches: dict[int, _Batch] = {}
         self._partitions = 1
+        self._ends: dict[int, int] = {}
         self._writer: ResultWriter | None = None
         self._in_doubt: tuple[int, _Batch] | None = None
         self.counts = Counts()
@@ -157,6 +158,9 @@ class Redriver:
         async for found in self._letters.read(plan.selection, start):
             if isinstance(found, Expired):
                 self.counts.expired += found.resumed_at - found.expected
+                continue
+            if found.record.position.offset >= self._ends[found.record.position.partition]:
+                # Too new for `until`: passed over now, it would never be sent under this name.
                 continue
             batch = self._batches[found.record.position.partition]
             await self._look(found, batch)
@@ -255,12 +259,13 @@ class Redriver:
     async def _start(self) -> dict[int, int]:
         """Where each partition is to be read on from."""
         bounds = await self._letters.bounds(self._plan.selection)
+        self._ends = {number: each.end for number, each in bounds.items()}
         start: dict[int, int] = {}
         async with GroupCoordinator(self._plan.connection, self._plan.group_id) as coordinator:
             for number, each in bounds.items():
                 done = (await coordinator.committed(self._plan.dead_letters, number)).offset
                 # Beyond the end: the topic was made anew since.
-                start[number] = each.first if done == NO_OFFSET or done > each.end else max(done, each.first)
+                start[number] = each.first if done == NO_OFFSET or done > each.log_end else max(done, each.first)
         return start
 
     async def _settle_doubt(self, start: dict[int, int]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,19 @@ async def test_filters_choose_by_code_session_header_and_place(cluster: Cluster)
     assert first.position.offset < second.position.offset
     counts, _ = await redrive(plan(cluster, codes=frozenset({"tool_not_allowed"}), session="s0"))
     assert (counts.looked_at, counts.sent) == (3, 2)
+
+
+async def test_what_is_too_new_for_one_time_is_sent_the_next_time(cluster: Cluster) -> None:
+    # Passed over and committed past, nothing under this name would ever send it.
+    await refused(cluster, "a")
+    await refused(cluster, "b")
+    _, later = await letters(cluster)
+    until = datetime.fromtimestamp(later.timestamp_ms / 1000, UTC)
+    assert (await redrive(plan(cluster, until=until)))[0].sent == 1
+    assert (await redrive(plan(cluster, until=until)))[0].sent == 0
+    assert (await redrive(plan(cluster)))[0].sent == 1
+    assert (await redrive(plan(cluster, until=until)))[0].looked_at == 0
+    assert [line.headers["dlq-redrive-of"] for line in await sent_again(cluster)] == ["a", "b"]
 
 
 async def test_records_of_other_programs_are_left_out_and_counted(cluster: Cluster) -> None:
