@@ -23,11 +23,11 @@ MAX_POLL_RECORDS = 500
 
 
 class Assignments(Protocol):
-    """Who hears of rebalances. Both calls must return at once: they run inside aiokafka's rebalance, which swallows
+    """Who hears of rebalances. All calls must return soon: they run inside aiokafka's rebalance, which swallows
     exceptions and holds up the whole group while it waits."""
 
-    def revoked(self) -> None:
-        """A rebalance began; what we keep is not known yet."""
+    async def revoked(self) -> None:
+        """A rebalance began; what we keep is not known yet. We join when this returns, and nothing moves before."""
         ...
 
     def assigned(self, partitions: Collection[int]) -> None:
@@ -212,7 +212,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignments = assignments
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        self._assignments.revoked()
+        await self._assignments.revoked()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._source._take_over(assigned, self._assignments)

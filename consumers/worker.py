@@ -13,6 +13,8 @@ from agentstream.schemas.requests import CancelRun
 log = logging.getLogger(__name__)
 
 ACQUIRING_AT_ONCE = 16
+GIVE_BACK_SECONDS = 0.5
+"""A transaction takes 10 to 40 ms; more than this a rebalance is not held up."""
 
 
 class Worker:
@@ -102,11 +104,20 @@ class Worker:
     async def _release(self, grace_s: float) -> None:
         await asyncio.gather(*(partition.release(grace_s) for partition in self._partitions.values()))
 
-    def revoked(self) -> None:
+    async def revoked(self) -> None:
         """A rebalance began. Runs go on, and their results are committed until we are fenced or the partition is lost:
-        waiting here cost up to 51 s without results."""
+        waiting here for all that was to be committed cost up to 51 s without results.
+
+        One short transaction is waited for, which says that runs under way are given back. A partition goes to its new
+        owner as soon as the last member has joined, often us: not waited for, the note came too late or was cancelled
+        with the partition, and each rebalance was a crash in the results of the runs that it moved.
+        """
         for partition in self._partitions.values():
             partition.revoked()
+        claims = [partition.claim for partition in self._partitions.values()]
+        given_back = [claim.outbox.force() for claim in claims if claim is not None and claim.running]
+        if given_back:
+            await asyncio.wait(given_back, timeout=GIVE_BACK_SECONDS)
 
     def assigned(self, partitions: Collection[int]) -> None:
         """These partitions are ours, and no others."""

@@ -170,6 +170,8 @@ async def test_a_rebalance_restarts_no_run_of_a_partition_that_stays(engine_kafk
         await a.stop()
         assert {run.run_id for run in theirs.runs} == set(sent) - stayed
         assert len(ours.runs) == len(sent)
+        # Nobody crashed. Counted as such, three rebalances in the life of a run would fail it with `crash_limit`.
+        assert {result.crashes for result in cluster.tail.results} == {0}
         await cluster.audit(*sent)
 
 

@@ -67,7 +67,7 @@ class Heard:
         self.paused_first = False
         self.consumer: Consumer | None = None
 
-    def revoked(self) -> None:
+    async def revoked(self) -> None:
         self.heard.append(None)
 
     def assigned(self, partitions: Collection[int]) -> None:
