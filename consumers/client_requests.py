@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypedDict, TypeVar
 
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
@@ -96,12 +97,14 @@ class RequestSender:
         self._producer: RequestProducer | None = None
 
     async def open(self) -> RequestProducer:
-        """The producer, opened if there is none. Raises BrokerUnavailable."""
+        """The producer, opened if there is none. Raises BrokerUnavailable, or RequestRefused without the right to."""
         async with self._opening:
             if self._producer is None:
                 producer = self._new_producer()
                 try:
                     await producer.__aenter__()
+                except ClusterAuthorizationFailedError as error:
+                    raise RequestRefused("this user may not write to any topic") from error
                 except (KafkaError, OSError, TimeoutError) as error:
                     raise BrokerUnavailable(f"no connection to the brokers: {error}") from error
                 self._producer = producer

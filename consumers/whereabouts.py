@@ -142,8 +142,8 @@ class Search:
         while True:
             try:
                 return await coordinator.committed(self._topics.invoke_requests, partition)
-            except CoordinatorError:
-                if asyncio.get_running_loop().time() > until:
+            except CoordinatorError as error:
+                if "AuthorizationFailed" in str(error) or asyncio.get_running_loop().time() > until:
                     raise
                 await asyncio.sleep(0.2)
 

@@ -91,7 +91,10 @@ async def check_topics(connection: KafkaConnection, topics: Topics) -> None:
         there = await admin.names()
     missing = [name for name in every_topic(topics) if name not in there]
     if missing:
-        raise TopicsMissing(f"topics are missing: {', '.join(missing)}. Make them with `agentstream topics apply`.")
+        raise TopicsMissing(
+            f"topics are missing, or this user may not see them: {', '.join(missing)}."
+            " Make them with `agentstream topics apply`; the rights that are needed stand in docs/operations.md."
+        )
 
 
 def say_findings(plan: WorkerPlan) -> None:

@@ -79,6 +79,10 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     if "UsageError" in names:
         said = " ".join(str(getattr(error, "format_message", lambda: text)()).split())
         text, known = f"{said} (`agentstream --help` lists commands and options)", USAGE
+    elif "TopicMissing" in names:
+        text = f"{text}, or this user may not see it; `agentstream topics apply` makes what is missing"
+    elif "BrokerUnavailable" in names:
+        text = f"{text}: {_KAFKA_ADVICE}"
     elif "KafkaConnectionError" in names:
         text, known = f"Kafka does not answer: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
