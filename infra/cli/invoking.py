@@ -15,12 +15,11 @@ from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail
 from agentstream.infra.cli.screen import Screen
+from agentstream.infra.cli.silence import Silence, watching
 from agentstream.infra.rendering import LiveRun, problem_line, summary
 from agentstream.schemas.results import InvokeResult
 
-_SILENCE_SECONDS = 10.0
 _CANCEL_SECONDS = 10.0
-_HINT = "no worker has taken it yet; is one running? `agentstream doctor` tells"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +60,9 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
                 return OK
             # Out of patience is no reason to cancel, Ctrl-C is: so it is decided here, and said.
             async with client.stream(text, timeout=timeout, cancel_on_exit=False, **options) as run:
-                return await _follow_or_cancel(run, screen, as_json=as_json)
+                silence = _silence(options)
+                async with watching(silence, cluster.connection, lambda line: screen.note(line, "yellow")):
+                    return await _follow_or_cancel(run, screen, silence, as_json=as_json)
 
     code = asyncio.run(invoke())
     if code != OK:
@@ -116,9 +117,15 @@ def _value(name: str, text: str) -> JsonValue:
     return value
 
 
-async def _follow_or_cancel(run: Run, screen: Screen, *, as_json: bool) -> int:
+def _silence(options: RequestOptions) -> Silence:
+    parameters = options.get("parameters")
+    mode = parameters.get("stream") if isinstance(parameters, Mapping) else None
+    return Silence(asyncio.get_running_loop().time(), alive_is_sent=mode != "none")
+
+
+async def _follow_or_cancel(run: Run, screen: Screen, silence: Silence, *, as_json: bool) -> int:
     try:
-        return await _follow(run, screen, as_json=as_json)
+        return await _follow(run, screen, silence, as_json=as_json)
     except RunTimeout as error:
         fail(f"{error}; it goes on (`agentstream cancel {run.run_id}` ends it)", TIMED_OUT)
     except asyncio.CancelledError:
@@ -139,12 +146,11 @@ async def _cancel(run: Run, screen: Screen) -> None:
         screen.note(f"interrupted; run {run.run_id} is cancelled", "yellow")
 
 
-async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:
+async def _follow(run: Run, screen: Screen, silence: Silence, *, as_json: bool) -> int:
     # A pipe gets the answer once, whole: what an attempt wrote before it failed must not end up in `$(…)`.
     live = LiveRun(piece=screen.piece if screen.for_people else lambda _piece: None, line=screen.note)
-    hint = asyncio.get_running_loop().call_later(_SILENCE_SECONDS, screen.note, _HINT, "yellow")
     async for event in run:
-        hint.cancel()
+        silence.heard(event, asyncio.get_running_loop().time())
         if not as_json:
             live.show(event)
         elif not isinstance(event, Voided):
@@ -153,7 +159,6 @@ async def _follow(run: Run, screen: Screen, *, as_json: bool) -> int:
             screen.json({"voided": True})
     live.end_text()
     result = await run.result()
-    hint.cancel()
     return _show_result(result, screen, as_json=as_json)
 
 
