@@ -7,8 +7,13 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agentstream.infra.broker import BrokerOptions, LocalBroker, find_broker
+
+# The machine may be busy with other things: how long an example takes to draw or to run says nothing about the code.
+settings.register_profile("agentstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("agentstream")
 
 _NEED_KAFKA = {"kafka", "broker", "private_kafka"}
 

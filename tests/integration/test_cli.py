@@ -51,6 +51,7 @@ class Terminal:
             stderr=asyncio.subprocess.PIPE,
             cwd=self.home,
             env=self.environment,
+            limit=1 << 20,
         )
 
     async def type(self, *arguments: str, stdin: str = "") -> Done:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 """Nothing is expected to take this long: it only ends a test that would hang."""
 
 
