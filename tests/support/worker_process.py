@@ -1,7 +1,7 @@
 """A worker in a process of its own, to be killed, stopped and woken; its runs end when the test says so.
 
-    process = await WorkerProcess.start(cluster, "b")     in the test
-    python -m tests.support.worker_process ADDRESS PREFIX NAME     what it starts
+    async with worker_process(cluster, "b") as worker: …            in the test
+    python -m tests.support.worker_process ADDRESS PREFIX NAME     what that starts
 
 Lines on its standard output: `started RUN_ID`. Lines on its standard input: `finish RUN_ID`.
 """
