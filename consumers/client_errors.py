@@ -11,13 +11,24 @@
 A failed run is a result like any other.
 """
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.results import InvokeResult
 
 if TYPE_CHECKING:
     from agentstream.consumers.client_requests import SubmittedRun
+
+_ADDRESS: Final = re.compile(r"\[?\('([^']*)', (\d+), <AddressFamily[^>]*>\)\]?")
+
+
+def in_words(error: BaseException) -> str:
+    """What the Kafka library raised as somebody can read it: aiokafka shows addresses as tuples."""
+    said = _ADDRESS.sub(r"\1:\2", " ".join(str(error).split())).removeprefix(f"{type(error).__name__}: ")
+    if said:
+        return said
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 class ClientError(Exception):

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from agentstream.consumers.client_errors import BrokerUnavailable, TopicsMissing
+from agentstream.consumers.client_errors import BrokerUnavailable, TopicsMissing, in_words
 from agentstream.consumers.readers_tail import Expired, Tail, TopicMissing
 from agentstream.schemas.headers import CE_SUBJECT, header_text, last_wins
 from agentstream.schemas.records import Record
@@ -160,7 +160,7 @@ async def _answered(asking: Awaitable[Answer]) -> Answer:
     except TopicMissing as error:
         raise TopicsMissing(f"{error}; `agentstream topics apply` creates them") from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(f"the brokers do not answer: {error!r}") from error
+        raise BrokerUnavailable(f"the brokers do not answer: {in_words(error)}") from error
 
 
 def _now() -> float:

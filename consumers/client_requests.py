@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
-from agentstream.consumers.client_errors import BrokerUnavailable, RequestRefused, TopicsMissing
+from agentstream.consumers.client_errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
 from agentstream.producers.requests import RequestProducer, Submitted
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Position
@@ -106,7 +106,7 @@ class RequestSender:
                 except ClusterAuthorizationFailedError as error:
                     raise RequestRefused("this user may not write to any topic") from error
                 except (KafkaError, OSError, TimeoutError) as error:
-                    raise BrokerUnavailable(f"no connection to the brokers: {error}") from error
+                    raise BrokerUnavailable(f"no connection to the brokers: {in_words(error)}") from error
                 self._producer = producer
             return self._producer
 
@@ -146,7 +146,7 @@ class RequestSender:
             raise TopicsMissing("the topic to write to does not exist") from error
         except (KafkaError, OSError, TimeoutError) as error:
             await self._replace(producer)
-            raise BrokerUnavailable(f"the request was not acknowledged: {error!r}") from error
+            raise BrokerUnavailable(f"the request was not acknowledged: {in_words(error)}") from error
 
     async def _replace(self, producer: RequestProducer) -> None:
         """A batch that was refused leaves a hole in the producer's sequence: what follows it would be refused too."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from agentstream.infra.broker import LocalBroker, find_broker
 from agentstream.infra.broker.external import ExternalBroker
+from agentstream.infra.broker.port import BrokerError, BrokerOptions, is_free
 from agentstream.infra.compose import WorkerPlan, open_plan
 from agentstream.infra.connection import kafka_connection
 from agentstream.infra.dev_state import published
@@ -15,13 +16,15 @@ from agentstream.infra.worker_process import say_findings, serve, stop_on_signal
 from agentstream.schemas.topics import Topics
 
 Say = Callable[[str], None]
+PORT = 9092
+"""Kafka's own, so that examples for any client work as they stand; another one where somebody listens on it."""
 
 
-async def run(settings: Settings, *, partitions: int | None, say: Say) -> None:
+async def run(settings: Settings, *, partitions: int | None, port: int | None, say: Say) -> None:
     """Start all of it and serve until a signal. Raises what the parts raise when they cannot start."""
     stop = asyncio.Event()
     with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
-        broker = _broker(settings, say)
+        broker = _broker(settings, port, say)
         say(_starting(broker))
         async with broker, usable_model(settings) as chosen:
             bootstrap = broker.bootstrap_servers
@@ -35,10 +38,17 @@ async def run(settings: Settings, *, partitions: int | None, say: Say) -> None:
                     await serve(plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready))
 
 
-def _broker(settings: Settings, say: Say) -> LocalBroker:
+def _broker(settings: Settings, port: int | None, say: Say) -> LocalBroker:
     if settings.kafka.bootstrap_servers:
         return ExternalBroker(settings.kafka.bootstrap_servers)
-    return find_broker(progress=say)
+    return find_broker(BrokerOptions(port=dev_port(port)), progress=say)
+
+
+def dev_port(wanted: int | None) -> int | None:
+    """The port for the broker; None for any. Raises BrokerError if the one that was asked for is taken."""
+    if wanted is not None and not is_free(wanted):
+        raise BrokerError(f"port {wanted} is taken; name another with --port, or leave it out")
+    return wanted if wanted is not None or not is_free(PORT) else PORT
 
 
 def _starting(broker: LocalBroker) -> str:

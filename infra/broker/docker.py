@@ -13,7 +13,7 @@ from agentstream.infra.broker.port import (
     BrokerError,
     BrokerOptions,
     LocalBroker,
-    free_ports,
+    client_ports,
     server_properties,
 )
 from agentstream.infra.toolchain import Progress
@@ -65,7 +65,7 @@ class DockerBroker(LocalBroker):
 
     def __init__(self, options: BrokerOptions) -> None:
         self._options = options
-        self._ports = free_ports(options.brokers)
+        self._ports = client_ports(options)
         self._host = "localhost"
         self._network: Network | None = None
         self._containers: dict[int, DockerContainer] = {}

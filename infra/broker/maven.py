@@ -20,6 +20,7 @@ from agentstream.infra.broker.port import (
     BrokerError,
     BrokerOptions,
     LocalBroker,
+    client_ports,
     free_ports,
     server_properties,
 )
@@ -53,7 +54,7 @@ class MavenBroker(LocalBroker):
     def __init__(self, options: BrokerOptions, *, progress: Progress = quiet) -> None:
         self._options = options
         self._progress = progress
-        self._ports = free_ports(options.brokers)
+        self._ports = client_ports(options)
         self._controller_port = free_ports(options.brokers + 1)[-1]
         self._home: Path | None = None
         self._nodes: dict[int, _Node] = {}

@@ -22,6 +22,8 @@ class BrokerError(Exception):
 class BrokerOptions:
     """How a local broker is made."""
 
+    port: int | None = None
+    """Port of the first node; absent: a free one."""
     brokers: int = 1
     """Nodes of the cluster; the first one is the controller as well."""
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +101,24 @@ def server_properties(options: BrokerOptions) -> dict[str, str]:
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         **options.properties,
     }
+
+
+def client_ports(options: BrokerOptions) -> list[int]:
+    """A port for every node."""
+    ports = free_ports(options.brokers)
+    return ports if options.port is None else [options.port, *ports[1:]]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server can listen on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As servers do: connections of the one before us that are still winding up are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -57,11 +57,14 @@ def dev(
         str | None, typer.Option("--tools", help="Tools that requests may ask for, such as bash,read.")
     ] = None,
     partitions: Partitions = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65_535, help="Kafka's port; 9092 if it is free, else any.")
+    ] = None,
 ) -> None:
     """Start a broker, the topics and a worker, until Ctrl-C. Needs no settings, no keys."""
     from agentstream.infra.cli.serving import run_dev
 
-    run_dev(context.obj, tools=tools, partitions=partitions)
+    run_dev(context.obj, tools=tools, partitions=partitions, port=port)
 
 
 @app.command(epilog=HELP)

@@ -25,13 +25,13 @@ def run_worker_command(context: Context, *, stop_at_eof: bool) -> None:
     asyncio.run(run_worker(settings, stop_at_eof=stop_at_eof))
 
 
-def run_dev(context: Context, *, tools: str | None, partitions: int | None) -> None:
+def run_dev(context: Context, *, tools: str | None, partitions: int | None, port: int | None) -> None:
     """Broker, topics, worker; what to type next."""
     from agentstream.infra.dev import run
 
     settings = context.settings(tools=tools)
     _configure(settings, quieter=_OF_PARTITIONS)
-    asyncio.run(run(settings, partitions=partitions, say=Screen().out))
+    asyncio.run(run(settings, partitions=partitions, port=port, say=Screen().out))
 
 
 def _configure(settings: Settings, *, quieter: tuple[str, ...] = ()) -> None:

@@ -3,8 +3,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
+from agentstream.consumers.client_errors import in_words
 from agentstream.consumers.client_requests import request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
@@ -87,3 +89,9 @@ async def test_a_client_without_a_broker_says_so_and_leaves_nothing(unused_tcp_p
 def test_a_failed_run_says_why_in_one_line() -> None:
     failed = result_of().model_copy(update={"status": "failed", "error": Problem.of(ErrorCode.NO_OUTPUT)})
     assert str(RunFailed(failed)) == "run run failed: no_output: The agent produced nothing"
+
+
+def test_what_the_kafka_library_raised_is_said_in_words() -> None:
+    raw = "Unable to bootstrap from [('localhost', 9092, <AddressFamily.AF_UNSPEC: 0>)]"
+    assert in_words(KafkaConnectionError(raw)) == "Unable to bootstrap from localhost:9092"
+    assert in_words(TimeoutError()) == "no answer in time"
