@@ -11,29 +11,18 @@ The file is `agentstream.toml` in the current directory, or the one that `--conf
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, StringConstraints, model_validator
+from pydantic import Field, FilePath, SecretStr, StringConstraints, model_validator
 from pydantic.types import DirectoryPath
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agentstream.infra.settings_types import GroupId, Names, Price, Servers, Tools, TopicPrefix, Url
 from agentstream.schemas import defaults
-from agentstream.schemas.requests import ModelName, Name, ToolName
+from agentstream.schemas.requests import DAY_MS, ModelName, Name
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES
 
 FILE_NAME = "agentstream.toml"
 OFFLINE = "offline"
 """Name of the offline model's credentials, its provider and its model."""
-
-
-def _listed(value: object) -> object:
-    """A list from the file as it is, a text from the environment split at commas."""
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
-
-
-TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$")]
-Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
-Tools = Annotated[tuple[ToolName, ...], NoDecode, BeforeValidator(_listed)]
-GroupId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Price = Annotated[str, StringConstraints(pattern=r"^\d{1,6}(\.\d{1,9})?$")]
 
 
 class _Settings(BaseSettings):
@@ -62,7 +51,7 @@ class KafkaSettings(_Settings):
 
     model_config = SettingsConfigDict(env_prefix="KAFKA_")
 
-    bootstrap_servers: str | None = Field(default=None, description="`host:port`, several separated by commas.")
+    bootstrap_servers: Servers | None = Field(default=None, description="`host:port`, several separated by commas.")
     client_id: str = Field(default="agentstream", description="Shown in the brokers' logs and quotas.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How to speak with the brokers."
@@ -116,17 +105,32 @@ class LimitSettings(_Settings):
 
     model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_LIMITS_")
 
-    total_ms: int = Field(default=defaults.LIMITS["total_ms"], ge=1, description="From start to result, milliseconds.")
+    total_ms: int = Field(
+        default=defaults.LIMITS["total_ms"], ge=1, le=7 * DAY_MS, description="From start to result, milliseconds."
+    )
     first_event_ms: int = Field(
-        default=defaults.LIMITS["first_event_ms"], ge=1, description="Until the agent's first event, milliseconds."
+        default=defaults.LIMITS["first_event_ms"],
+        ge=1,
+        le=DAY_MS,
+        description="Until the agent's first event, milliseconds.",
     )
     idle_ms: int = Field(
-        default=defaults.LIMITS["idle_ms"], ge=1, description="Between two events outside a tool, milliseconds."
+        default=defaults.LIMITS["idle_ms"],
+        ge=1,
+        le=DAY_MS,
+        description="Between two events outside a tool, milliseconds.",
     )
-    tool_ms: int = Field(default=defaults.LIMITS["tool_ms"], ge=1, description="For one tool call, milliseconds.")
-    max_turns: int = Field(default=defaults.LIMITS["max_turns"], ge=1, description="Model calls in one attempt.")
+    tool_ms: int = Field(
+        default=defaults.LIMITS["tool_ms"], ge=1, le=DAY_MS, description="For one tool call, milliseconds."
+    )
+    max_turns: int = Field(
+        default=defaults.LIMITS["max_turns"], ge=1, le=10_000, description="Model calls in one attempt."
+    )
     max_output_bytes: int = Field(
-        default=defaults.LIMITS["max_output_bytes"], ge=1, description="Bytes of text, reasoning and tool content."
+        default=defaults.LIMITS["max_output_bytes"],
+        ge=1,
+        le=2**53 - 1,
+        description="Bytes of text, reasoning and tool content.",
     )
     max_attempts: int = Field(
         default=defaults.LIMITS["max_attempts"], ge=1, le=20, description="Attempts within one claim."
@@ -139,14 +143,18 @@ class RetrySettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="AGENTSTREAM_RETRY_")
 
     base_ms: int = Field(
-        default=defaults.RETRY_CEILINGS["base_ms"], ge=0, description="Bound of the first wait, milliseconds."
+        default=defaults.RETRY_CEILINGS["base_ms"],
+        ge=0,
+        le=DAY_MS,
+        description="Bound of the first wait, milliseconds.",
     )
     cap_ms: int = Field(
-        default=defaults.RETRY_CEILINGS["cap_ms"], ge=0, description="Bound of every wait, milliseconds."
+        default=defaults.RETRY_CEILINGS["cap_ms"], ge=0, le=DAY_MS, description="Bound of every wait, milliseconds."
     )
     retry_after_ms: int = Field(
         default=defaults.RETRY_CEILINGS["retry_after_ms"],
         ge=0,
+        le=DAY_MS,
         description="Up to which a provider's Retry-After is honoured, milliseconds.",
     )
 
@@ -159,7 +167,7 @@ class CredentialSettings(_Settings):
     )
     api_key: SecretStr | None = Field(default=None, description="The key; a secret.")
     api_key_env: str | None = Field(default=None, description="The environment variable that holds the key.")
-    base_url: str | None = Field(default=None, description="An endpoint; absent: the provider's own.")
+    base_url: Url | None = Field(default=None, description="An endpoint; absent: the provider's own.")
     api: str | None = Field(default=None, description="The endpoint's dialect, such as `openai-completions`.")
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Additional headers; secrets.")
     input_price: Price | None = Field(default=None, description="USD per million input tokens, as text.")

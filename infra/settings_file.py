@@ -132,9 +132,15 @@ def _line(model: type[BaseSettings], error: ErrorDetails, where: str, prefix: st
 
 def _from_environment() -> dict[str, CredentialSettings]:
     return {
-        name: CredentialSettings(
-            provider=name, api_key=SecretStr(key), base_url=os.environ.get(f"{variable}_BASE_URL") or None
-        )
+        name: _of_provider(name, variable, SecretStr(key))
         for name, variable in _PROVIDERS.items()
         if (key := os.environ.get(f"{variable}_API_KEY"))
     }
+
+
+def _of_provider(name: str, variable: str, key: SecretStr) -> CredentialSettings:
+    try:
+        return CredentialSettings(provider=name, api_key=key, base_url=os.environ.get(f"{variable}_BASE_URL") or None)
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{variable}_BASE_URL: {said}") from None

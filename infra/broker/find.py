@@ -37,6 +37,10 @@ def ensure_broker(progress: Progress = quiet) -> None:
 def _kind() -> str:
     """Return `docker` or `maven`, whichever comes first and works; raise ToolMissing if neither does."""
     chosen = os.environ.get("AGENTSTREAM_BROKER", "")
+    if chosen == "docker" and not docker_is_usable():
+        raise ToolMissing(
+            "AGENTSTREAM_BROKER is docker, and no Docker engine answers", "Start one, or set it to maven, or unset it."
+        )
     if chosen in {"docker", "maven"}:
         return chosen
     if chosen:

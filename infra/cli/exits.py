@@ -1,5 +1,7 @@
 """Exit codes, and errors as one line that says what to do."""
 
+import errno
+import os
 import sys
 import traceback
 from typing import Final, Never
@@ -31,7 +33,9 @@ _BY_NAME: Final = {
     "TopicMissing": UNAVAILABLE,
     "CoordinatorError": UNAVAILABLE,
     "ResultUnreadable": FAILED,
+    "DockerException": UNAVAILABLE,
 }
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"
 
 
@@ -43,6 +47,21 @@ class CommandError(Exception):
         self.code = code
 
 
+class ReaderGone(Exception):
+    """Nobody reads what a command writes any more (`| head`). No OSError: typer would end with 1 for one."""
+
+
+def open_missing_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr (`>&-`) an empty one.
+
+    Python has None in its place, and the next socket would get the stream's number.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
 def exit_code(error: BaseException, *, debug: bool) -> int:
     """Say on stderr what went wrong, if anything did, and return the exit code."""
     names = _names(error)
@@ -52,7 +71,7 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
         return int(getattr(error, "exit_code", OK))
     if isinstance(error, KeyboardInterrupt) or "Abort" in names:
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, (BrokenPipeError, ReaderGone)):
         _close_stdout()
         return OK
     if "NoArgsIsHelpError" in names:
@@ -87,6 +106,9 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
         text, known = f"Kafka does not answer: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
+    elif isinstance(error, OSError) and error.errno in _DISK_FULL:
+        _close_stdout()
+        text, known = f"cannot write: {text}", FAILED
     elif isinstance(error, TimeoutError) and known is None:
         text, known = f"Kafka did not answer in time: {_KAFKA_ADVICE}", UNAVAILABLE
     return (f"{type(error).__name__}: {text} (a bug: --debug shows where)", BUG) if known is None else (text, known)
@@ -94,8 +116,6 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
 
 def _close_stdout() -> None:
     # Whoever read us has gone (`| head`); Python would complain once more when it flushes at the end.
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

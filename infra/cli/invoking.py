@@ -46,6 +46,8 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
     context.quiet_logs(settings)
     cluster = context.cluster(settings)
     text = sys.stdin.read() if asked.text == "-" else asked.text
+    if not text.strip():
+        fail("there is nothing to ask: the text is empty", USAGE)
     options = request_options(asked)
     screen = Screen()
 

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from pydantic import JsonValue
 
+from agentstream.infra.cli.exits import ReaderGone
+
 _STYLES = {"dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1"}
 
 
@@ -25,13 +27,15 @@ class Screen:
 
     def out(self, line: str) -> None:
         """A line of the command's result."""
-        self._out.write(f"{line}\n")
-        self._out.flush()
+        self.piece(f"{line}\n")
 
     def piece(self, text: str) -> None:
         """A piece of the result, at once."""
-        self._out.write(text)
-        self._out.flush()
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def json(self, value: JsonValue, *, pretty: bool = False) -> None:
         """A JSON document as the result."""

@@ -167,3 +167,28 @@ def test_inspect_shows_what_takes_effect_with_these_settings(tmp_path: Path, mon
     document = json.loads(agentstream("inspect", "--asyncapi").stdout)
     assert document["asyncapi"] == "3.1.0"
     assert document["components"]["schemas"]["Limits"]["properties"]["idle_ms"]["default"] == 1234
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    command = line.replace("agentstream", f"{sys.executable} -m agentstream.infra.cli")
+    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+
+
+def test_streams_that_are_closed_or_full_are_no_bug_of_ours() -> None:
+    assert shell("agentstream inspect --json >&-").returncode == OK
+    assert shell("agentstream inspect --json | head -1 >/dev/null").returncode == OK
+    closed = shell("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1 agentstream invoke - <&-")
+    assert (closed.returncode, closed.stderr.count("\n")) == (USAGE, 1), closed.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_said_in_one_line() -> None:
+    full = shell("agentstream inspect --json >/dev/full")
+    assert (full.returncode, full.stderr.count("\n")) == (FAILED, 1), full.stderr
+    assert "No space left" in full.stderr
+
+
+def test_a_docker_that_is_not_there_is_a_tool_that_is_missing() -> None:
+    done = shell("AGENTSTREAM_BROKER=docker DOCKER_HOST=unix:///nowhere/docker.sock agentstream dev")
+    assert (done.returncode, done.stderr.count("\n")) == (UNAVAILABLE, 1), done.stderr
+    assert "no Docker engine answers" in done.stderr

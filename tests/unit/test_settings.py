@@ -196,3 +196,40 @@ def test_the_readme_lists_every_setting_with_its_default_and_no_other() -> None:
     others = ("AGENTSTREAM_CONFIG", "AGENTSTREAM_BROKER")
     assert [row for row in listed if not any(name in row for name in others)] == rows
     assert len(listed) == len(rows) + len(others)
+
+
+@pytest.mark.parametrize("wrong", ["a:b:c", "localhost:abc", "localhost:0", "host:99999", "a:1,", "http://a:1", "::1"])
+def test_brokers_that_no_client_could_reach_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    # aiokafka fails for these with a bare ValueError, which looked like a bug of ours.
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", wrong)
+    with pytest.raises(SettingsError, match=r"^KAFKA_BOOTSTRAP_SERVERS .*must be `host:port`"):
+        load_settings()
+
+
+@pytest.mark.parametrize("right", ["a:1, b:2", "localhost", "[::1]:9092,127.0.0.1:9092"])
+def test_brokers_by_name_and_by_address_are_taken(monkeypatch: pytest.MonkeyPatch, right: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", right)
+    assert load_settings().kafka.bootstrap_servers == right.replace(" ", "")
+
+
+def test_brokers_may_be_an_array_in_the_file() -> None:
+    write('[kafka]\nbootstrap_servers = ["a:1", "b:2"]\n')
+    assert load_settings().kafka.bootstrap_servers == "a:1,b:2"
+    write('[kafka]\nbootstrap_servers = ["a:1", 2]\n')
+    with pytest.raises(SettingsError, match=r"^KAFKA_BOOTSTRAP_SERVERS "):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["LIMITS_IDLE_MS", "LIMITS_MAX_TURNS", "RETRY_CAP_MS", "LIMITS_MAX_OUTPUT_BYTES"])
+def test_bounds_that_no_request_could_say_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    # What took effect could not be put into a result: `inspect` ended with exit code 70.
+    monkeypatch.setenv(f"AGENTSTREAM_{name}", "99999999999999999999")
+    with pytest.raises(SettingsError, match=rf"^AGENTSTREAM_{name} .*must be less than"):
+        load_settings()
+
+
+def test_an_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "nope")
+    with pytest.raises(SettingsError, match=r"^OPENAI_BASE_URL: must be a URL"):
+        load_settings()
