@@ -117,6 +117,25 @@ async def test_one_that_cannot_start_says_why_and_leaves_nothing(private_kafka: 
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
+@pytest.mark.skipif(kafka_jars() is None, reason="only the Maven broker has a keeper")
+async def test_it_ends_with_its_owner_even_if_its_keeper_was_killed(
+    private_kafka: PrivateKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Somebody who cleans up by hand kills the small Python first, and Kafka stayed for ever.
+    monkeypatch.setenv("AGENTSTREAM_BROKER", "maven")
+    before = set(psutil.Process().children(recursive=True))
+    broker = await private_kafka()
+    family = [process for process in psutil.Process().children(recursive=True) if process not in before]
+    keeper = next(process for process in family if any(word.endswith("keeper.py") for word in process.cmdline()))
+    assert len(family) == 2
+    keeper.kill()
+    if sys.platform == "linux":
+        _, alive = psutil.wait_procs([process for process in family if process != keeper], timeout=20)
+        assert alive == []
+    await broker.stop()
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
+
+
 @pytest.mark.skipif(kafka_jars() is None, reason="containers are removed by testcontainers' own reaper")
 def test_it_dies_with_its_owner_even_if_that_is_killed_with_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A test run that is killed must not leave a Java process of 500 MB for every try.
