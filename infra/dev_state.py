@@ -1,4 +1,6 @@
-"""How `agentstream invoke` in another terminal finds the broker of `agentstream dev`: a small file of this user."""
+"""How `agentstream invoke` in another terminal finds the broker of `agentstream dev`: a small file of this user.
+
+One for each `dev` that runs: when there was one for all, the end of a second one hid the first."""
 
 import json
 import os
@@ -36,30 +38,34 @@ def published(bootstrap_servers: str, topic_prefix: str) -> Iterator[None]:
         pid=os.getpid(),
         started=psutil.Process().create_time(),
     )
-    path = state_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}")
+    directory = state_directory()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"dev-{os.getpid()}.json"
+    fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(state)))
     fresh.replace(path)
     try:
         yield
     finally:
-        if _read(path) == state:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def running_dev() -> DevState | None:
-    """The `agentstream dev` that runs now, if any. A file that is not this user's, misshapen or stale is none."""
-    state = _read(state_path())
-    return state if state is not None and _is_alive(state) else None
+    """The `agentstream dev` that was started last of those that run now, if any.
+
+    A file that is not this user's, misshapen or stale is none.
+    """
+    found = (_read(path) for path in state_directory().glob("dev-*.json"))
+    running = [state for state in found if state is not None and _is_alive(state)]
+    return max(running, key=lambda state: state.started, default=None)
 
 
-def state_path() -> Path:
-    """In the user's runtime directory, else in a directory of the user's own among the temporary ones."""
+def state_directory() -> Path:
+    """In the user's runtime directory, else a directory of the user's own among the temporary ones."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
-        return Path(runtime) / "agentstream" / "dev.json"
-    return Path(tempfile.gettempdir()) / f"agentstream-{os.getuid()}" / "dev.json"
+        return Path(runtime) / "agentstream"
+    return Path(tempfile.gettempdir()) / f"agentstream-{os.getuid()}"
 
 
 def _read(path: Path) -> DevState | None:

@@ -1,11 +1,17 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from agentstream.infra.dev_state import published, running_dev, state_path
+from agentstream.infra.dev_state import published, running_dev, state_directory
+
+
+def state_path() -> Path:
+    return state_directory() / f"dev-{os.getpid()}.json"
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +30,20 @@ def test_a_running_dev_is_found_until_it_ends() -> None:
     assert not state_path().exists()
 
 
-def test_the_latest_dev_is_found_and_the_end_of_an_earlier_one_does_not_hide_it() -> None:
-    with published("localhost:1", "a."):
-        later = json.loads(state_path().read_text()) | {"bootstrap_servers": "localhost:2"}
-        state_path().write_text(json.dumps(later))
-    found = running_dev()
-    assert found is not None
-    assert found.bootstrap_servers == "localhost:2"
+def test_the_latest_dev_is_found_and_its_end_does_not_hide_an_earlier_one() -> None:
+    with (
+        published("localhost:1", "a."),
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as later,
+    ):
+        started = psutil.Process(later.pid).create_time()
+        state = {"bootstrap_servers": "localhost:2", "topic_prefix": "b.", "pid": later.pid, "started": started}
+        (state_directory() / f"dev-{later.pid}.json").write_text(json.dumps(state))
+        assert (found := running_dev()) is not None
+        assert found.bootstrap_servers == "localhost:2"
+        later.kill()
+        later.wait()
+        assert (found := running_dev()) is not None
+        assert found.bootstrap_servers == "localhost:1"
 
 
 def test_what_a_killed_dev_left_is_not_believed() -> None:
