@@ -12,6 +12,7 @@ const { VERSION } = await import("@earendil-works/pi-coding-agent");
 const { LineReader, LineWriter } = await import("./lines.js");
 const { MAX_LINE_BYTES, PROTOCOL } = await import("./protocol.js");
 const { Sidecar } = await import("./sidecar.js");
+const { blame } = await import("./spill.js");
 const { warmUp } = await import("./warmup.js");
 
 const writer = new LineWriter(process.stdout, MAX_LINE_BYTES);
@@ -36,10 +37,12 @@ async function leave(code) {
 process.stdout.on("error", () => leave(0));
 process.on("SIGTERM", () => leave(0));
 process.on("SIGINT", () => leave(0));
-// A bug of ours or of a library's: nothing that runs here can be trusted any more.
+// Past a limit on file sizes: the write fails as well, and says which.
+process.on("SIGXFSZ", () => {});
+// A bug of ours or of a library's: nothing that runs here can be trusted any more. A full disk is neither.
 process.on("uncaughtException", (error) => {
 	console.error(error);
-	leave(70);
+	if (!blame(error)) leave(70);
 });
 
 if (!(await warmUp())) console.error("the warm-up run failed");

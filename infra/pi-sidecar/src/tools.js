@@ -1,6 +1,4 @@
 import { constants } from "node:fs";
-import { copyFile, rm } from "node:fs/promises";
-import { basename, join } from "node:path";
 import {
 	createBashToolDefinition,
 	createEditToolDefinition,
@@ -13,18 +11,7 @@ import { Failure } from "./failures.js";
 import { Guard } from "./guard.js";
 import { createGuardedFind, createGuardedGrep } from "./search.js";
 import { quote, scrubbedEnvironment } from "./shell.js";
-
-const FULL_OUTPUT = /Full output: ([^\]\n]+)\]/;
-
-/** Long output goes to a file of Pi's in the system's temporary directory: bring it to where the run can read it. */
-async function bringFullOutput(text, workdir) {
-	const path = FULL_OUTPUT.exec(text)?.[1];
-	if (!path || path.startsWith(workdir)) return text;
-	const own = join(workdir, basename(path));
-	await copyFile(path, own);
-	await rm(path, { force: true });
-	return text.replace(path, own);
-}
+import { Spill } from "./spill.js";
 
 /** @param {any} run @param {Record<string, string>} env */
 function createShell(run, env) {
@@ -40,14 +27,15 @@ function createShell(run, env) {
 	return {
 		...tool,
 		async execute(id, params, signal, onUpdate, context) {
+			const spill = new Spill(run.workdir);
 			try {
-				const result = await tool.execute(id, params, signal, onUpdate, context);
+				const result = await spill.watch((either, update) => tool.execute(id, params, either, update, context), signal, onUpdate);
 				const content = await Promise.all(
-					result.content.map(async (block) => (block.type === "text" ? { ...block, text: await bringFullOutput(block.text, run.workdir) } : block)),
+					result.content.map(async (block) => (block.type === "text" ? { ...block, text: await spill.bring(block.text) } : block)),
 				);
 				return { ...result, content, details: undefined };
 			} catch (error) {
-				throw new Error(await bringFullOutput(String(error?.message ?? error), run.workdir));
+				throw new Error(await spill.bring(String(error?.message ?? error)));
 			}
 		},
 	};
