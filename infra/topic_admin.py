@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import BrokerResponseError, GroupCoordinatorNotAvailableError, for_code
+from aiokafka.errors import BrokerResponseError, GroupCoordinatorNotAvailableError, KafkaConnectionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
@@ -18,6 +18,8 @@ from agentstream.infra.topic_plan import CreateTopic, GrowTopic, SetConfig, Step
 from agentstream.producers.connection import KafkaConnection
 
 REQUEST_TIMEOUT_MS = 30_000
+CONNECT_SECONDS = 10.0
+"""Something that takes connections and never answers cost 31 s of silence."""
 _VISIBLE_SECONDS = 30.0
 _TOPIC_ALREADY_EXISTS = 36
 _COORDINATOR_ON_THE_MOVE = frozenset({14, 15, 16})
@@ -57,7 +59,12 @@ async def topic_admin(connection: KafkaConnection) -> AsyncIterator["TopicAdmin"
     """Connect. Raises aiokafka's KafkaConnectionError if no broker answers."""
     client = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
-        await client.start()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.start()
+        except TimeoutError:
+            where = connection.bootstrap_servers
+            raise KafkaConnectionError(f"{where} takes connections, but did not answer in 10 s") from None
         yield TopicAdmin(client)
     finally:
         await client.close()

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 
-from agentstream.consumers.agent_config import findings
+from agentstream.consumers.agent_config import WorkerAgentConfig, findings
 from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
@@ -102,6 +102,16 @@ def say_findings(plan: WorkerPlan) -> None:
     for found in findings(plan.agent_config):
         where = found.file if found.field is None else f"{found.file}, {found.field}"
         log.warning("%s: %s; %s", where, found.problem, found.took_effect)
+    if "pi" in plan.harnesses and (lacking := _lacking(plan.agent_config)):
+        log.warning("%s; `agentstream doctor` says what to do", lacking)
+
+
+def _lacking(config: WorkerAgentConfig) -> str | None:
+    """What requests to Pi will fail for, unless they bring it themselves."""
+    named = config.files.parameters.model or config.default_model
+    if not config.credentials:
+        return "there are no credentials for any model: runs with Pi will fail"
+    return "there is no default model: requests that name none will fail" if named is None else None
 
 
 def _stop_at_eof(stop: asyncio.Event) -> None:

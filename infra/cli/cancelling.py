@@ -13,6 +13,7 @@ from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.rendering import problem_line, summary
 from agentstream.infra.settings import Settings
+from agentstream.infra.topic_admin import topic_admin
 from agentstream.schemas.results import InvokeResult
 
 _LAST = 100_000
@@ -26,6 +27,8 @@ def run_cancel(context: Context, run_id: str, reason: str | None, *, wait_s: flo
     screen = Screen()
 
     async def cancel() -> int:
+        async with topic_admin(cluster.connection):
+            pass  # says within 10 s that nobody answers; a producer takes 40 s
         async with AgentClient(connection=cluster.connection, topic_prefix=cluster.topics.prefix) as client:
             if wait_s is not None:
                 return await _cancel_and_wait(client, cluster, settings, (run_id, reason, wait_s), screen, as_json)

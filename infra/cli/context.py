@@ -52,6 +52,16 @@ class Context:
         connection = kafka_connection(settings.kafka, bootstrap_servers=dev.bootstrap_servers)
         return Cluster(connection=connection, topics=Topics(prefix=dev.topic_prefix), is_dev=True)
 
+    def at_dev(self, settings: "Settings") -> "Settings":
+        """The settings, with the broker and the topics of `agentstream dev` where they name no broker."""
+        from agentstream.infra.dev_state import running_dev
+
+        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        if dev is None:
+            return settings
+        kafka = settings.kafka.model_copy(update={"bootstrap_servers": dev.bootstrap_servers})
+        return settings.model_copy(update={"kafka": kafka, "topic_prefix": dev.topic_prefix})
+
     def quiet_logs(self, settings: "Settings") -> None:
         """For commands that talk to people: warnings of libraries only when they are asked for."""
         from agentstream.infra.connection import redactor

@@ -103,7 +103,9 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     elif "BrokerUnavailable" in names:
         text = f"{text}: {_KAFKA_ADVICE}"
     elif "KafkaConnectionError" in names:
-        text, known = f"Kafka does not answer: {_KAFKA_ADVICE}", UNAVAILABLE
+        from agentstream.consumers.client_errors import in_words
+
+        text, known = f"Kafka does not answer: {in_words(error)}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif isinstance(error, OSError) and error.errno in _DISK_FULL:

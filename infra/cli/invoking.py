@@ -17,6 +17,7 @@ from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import Silence, watching
 from agentstream.infra.rendering import LiveRun, problem_line, summary
+from agentstream.infra.topic_admin import topic_admin
 from agentstream.schemas.results import InvokeResult
 
 _CANCEL_SECONDS = 10.0
@@ -52,6 +53,8 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
     screen = Screen()
 
     async def invoke() -> int:
+        async with topic_admin(cluster.connection):
+            pass  # says within 10 s that nobody answers; a producer takes 40 s
         async with AgentClient(
             connection=cluster.connection,
             topic_prefix=cluster.topics.prefix,

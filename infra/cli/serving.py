@@ -20,7 +20,7 @@ def run_worker_command(context: Context, *, stop_at_eof: bool) -> None:
     """Work until a signal, or until stdin ends."""
     from agentstream.infra.worker_process import run_worker
 
-    settings = context.settings()
+    settings = context.at_dev(context.settings())
     _configure(settings)
     asyncio.run(run_worker(settings, stop_at_eof=stop_at_eof))
 
