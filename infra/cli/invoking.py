@@ -1,13 +1,14 @@
 """`agentstream invoke`."""
 
 import asyncio
+import difflib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from agentstream.consumers.client import AgentClient, ClientError, Run, RunTimeout, SubmittedRun, Voided
 from agentstream.consumers.client_requests import RequestOptions
@@ -18,9 +19,11 @@ from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import Silence, watching
 from agentstream.infra.rendering import LiveRun, problem_line, summary
 from agentstream.infra.topic_admin import topic_admin
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
 from agentstream.schemas.results import InvokeResult
 
 _CANCEL_SECONDS = 10.0
+_NESTED: Mapping[str, type[BaseModel]] = {"limits": Limits, "retry": Retry, "harness": HarnessChoice}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,7 @@ def request_options(asked: Asked) -> RequestOptions:
             metadata[name.removeprefix("metadata.")] = text
         else:
             _assign(parameters, name, _value(name, text))
+    _check_names(parameters)
     if asked.model is not None:
         parameters["model"] = asked.model
     if asked.harness is not None:
@@ -98,6 +102,22 @@ def request_options(asked: Asked) -> RequestOptions:
     if asked.session is not None:
         options["session_id"] = asked.session
     return options
+
+
+def _check_names(parameters: Mapping[str, JsonValue]) -> None:
+    """Workers ignore what they do not know, for the sake of newer callers: a typo had no effect and no word."""
+    for name, value in parameters.items():
+        _check_name(name, AgentParameters.model_fields, "")
+        if name in _NESTED and isinstance(value, dict):
+            for inner in value:
+                _check_name(inner, _NESTED[name].model_fields, f"{name}.")
+
+
+def _check_name(name: str, known: Collection[str], prefix: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}"
+        fail(f"--set {prefix}{name}: there is no such parameter; {advice}", USAGE)
 
 
 def _assign(parameters: dict[str, JsonValue], name: str, value: JsonValue) -> None:

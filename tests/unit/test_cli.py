@@ -192,3 +192,17 @@ def test_a_docker_that_is_not_there_is_a_tool_that_is_missing() -> None:
     done = shell("AGENTSTREAM_BROKER=docker DOCKER_HOST=unix:///nowhere/docker.sock agentstream dev")
     assert (done.returncode, done.stderr.count("\n")) == (UNAVAILABLE, 1), done.stderr
     assert "no Docker engine answers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("assignment", "advice"),
+    [
+        ("limit.max_turns=3", "did you mean limits"),
+        ("limits.max_turn=3", "did you mean limits.max_turns"),
+        ('limits={"turns_max": 3}', "there are total_ms"),
+        ("foo=1", "there are model"),
+    ],
+)
+def test_a_parameter_that_does_not_exist_is_refused_with_what_was_perhaps_meant(assignment: str, advice: str) -> None:
+    with pytest.raises(CommandError, match=advice):
+        request_options(asked(assignment))
