@@ -13,6 +13,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.log_repeats import CalmHandler
 
 LogFormat = Literal["auto", "console", "json"]
 _NOISY: Mapping[str, int] = {
@@ -37,7 +38,8 @@ def configure_logs(
 ) -> None:
     """Send every log of this process to `stream` (stderr), from `level` up. Call it once, before work starts.
 
-    Of the loggers in `quieter` only warnings are shown, unless `level` is debug.
+    Of the loggers in `quieter` only warnings are shown, and a library's repeated lines once in 10 s with their number,
+    unless `level` is debug.
     """
     output = stream or sys.stderr
     for_people = log_format == "console" or (log_format == "auto" and output.isatty())
@@ -60,7 +62,7 @@ def configure_logs(
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
-    handler = logging.StreamHandler(output)
+    handler = CalmHandler(output, _NOISY.keys() if level != "debug" else ())
     handler.setFormatter(_RedactingFormatter(formatter, redactor))
     if level != "debug":
         handler.addFilter(_is_worth_a_line)
