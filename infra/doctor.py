@@ -121,7 +121,7 @@ async def _harnesses(settings: Settings) -> AsyncIterator[Check]:
                 else:
                     yield _broken(f"harness {kind}", problem, "See the worker's log.")
     except SettingsError as error:
-        yield _broken("harness", str(error), "Correct AGENTSTREAM_HARNESSES.")
+        yield _broken("harness", str(error), "Correct the settings.")
     except ToolMissing as error:
         yield _broken("harness", error.what, error.how_to_get_it)
     except (SidecarUnavailable, TimeoutError) as error:

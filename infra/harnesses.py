@@ -18,6 +18,7 @@ from agentstream.infra.settings_file import SettingsError
 from agentstream.infra.toolchain import Progress, ToolMissing, ensure_pi_sidecar, find_node, quiet
 
 AVAILABLE = ("pi", "scripted")
+PI_TOOLS = ("bash", "read", "write", "edit", "grep", "find", "ls")
 _FOR_THE_SIDECAR = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -37,14 +38,10 @@ async def open_harnesses(
 ) -> AsyncIterator[Mapping[str, Harness]]:
     """The allowed harnesses by kind, open. Closes them, and all their processes, at the end.
 
-    Raises SettingsError for a kind that does not exist, ToolMissing for a missing Node or Pi, and the Pi sidecar's
+    Raises SettingsError as `check_kinds`, ToolMissing for a missing Node or Pi, and the Pi sidecar's
     SidecarUnavailable if it does not start.
     """
-    for kind in settings.harnesses:
-        if kind not in AVAILABLE:
-            raise SettingsError(
-                f"AGENTSTREAM_HARNESSES: there is no harness {kind!r}; there are {', '.join(AVAILABLE)}"
-            )
+    check_kinds(settings)
     async with AsyncExitStack() as stack:
         harnesses: dict[str, Harness] = {}
         if "pi" in settings.harnesses:
@@ -56,12 +53,16 @@ async def open_harnesses(
 
 
 def check_kinds(settings: Settings) -> None:
-    """Raise SettingsError for a harness that does not exist."""
+    """Raise SettingsError for a harness that does not exist, or a tool that none of them has."""
     for kind in settings.harnesses:
         if kind not in AVAILABLE:
             raise SettingsError(
                 f"AGENTSTREAM_HARNESSES: there is no harness {kind!r}; there are {', '.join(AVAILABLE)}"
             )
+    # The scripted harness plays any tool.
+    unknown = [tool for tool in settings.tools if tool not in PI_TOOLS]
+    if unknown and "scripted" not in settings.harnesses:
+        raise SettingsError(f"AGENTSTREAM_TOOLS: there is no tool {unknown[0]!r}; there are {', '.join(PI_TOOLS)}")
 
 
 def pi_settings(settings: Settings, progress: Progress = quiet) -> PiSettings:

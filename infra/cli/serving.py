@@ -5,6 +5,7 @@ import asyncio
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.connection import redactor
+from agentstream.infra.harnesses import check_kinds
 from agentstream.infra.logs import configure_logs
 from agentstream.infra.settings import Settings
 
@@ -35,4 +36,5 @@ def run_dev(context: Context, *, tools: str | None, partitions: int | None, port
 
 
 def _configure(settings: Settings, *, quieter: tuple[str, ...] = ()) -> None:
+    check_kinds(settings)  # before a broker is started for nothing
     configure_logs(settings.log_level, log_format=settings.log_format, redactor=redactor(settings), quieter=quieter)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from agentstream.infra.connection import named_credentials, redactor, run_limits
+from agentstream.infra.harnesses import PI_TOOLS, check_kinds
 from agentstream.infra.settings import KafkaSettings, LimitSettings, RetrySettings, Settings
 from agentstream.infra.settings_file import SettingsError, load_settings, unknown_variables
 from tests.architecture.sources import ROOT
@@ -233,3 +234,10 @@ def test_an_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OPENAI_BASE_URL", "nope")
     with pytest.raises(SettingsError, match=r"^OPENAI_BASE_URL: must be a URL"):
         load_settings()
+
+
+def test_a_tool_that_no_harness_has_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^AGENTSTREAM_TOOLS: there is no tool 'rm'; there are bash, read"):
+        check_kinds(load_settings(overrides={"tools": "bash,rm"}))
+    check_kinds(load_settings(overrides={"tools": ",".join(PI_TOOLS)}))
+    check_kinds(load_settings(overrides={"tools": "rm", "harnesses": "scripted"}))
