@@ -1,7 +1,7 @@
 """`agentstream dev`: a broker, the topics and a worker in one process, until Ctrl-C."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from agentstream.infra.broker import LocalBroker, find_broker
 from agentstream.infra.broker.external import ExternalBroker
@@ -33,9 +33,27 @@ async def run(settings: Settings, *, partitions: int | None, port: int | None, s
             await apply_topics(connection, topics, partitions=partitions, max_request_bytes=settings.max_request_bytes)
             async with open_plan(chosen.settings, bootstrap_servers=bootstrap, progress=say) as plan:
                 say_findings(plan)
-                with published(bootstrap, settings.topic_prefix):
+                with published(bootstrap, chosen.settings):
                     ready = _ready(broker, chosen, plan)
-                    await serve(plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready))
+                    serving = serve(
+                        plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready)
+                    )
+                    await _while_kafka_runs(broker, serving)
+
+
+async def _while_kafka_runs(broker: LocalBroker, serving: Coroutine[None, None, None]) -> None:
+    """Serve; raise BrokerError once our own Kafka has ended. Without it the worker waited, and logged, for ever."""
+    worker = asyncio.create_task(serving, name="serving")
+    kafka = asyncio.create_task(broker.ended(), name="kafka")
+    try:
+        await asyncio.wait({worker, kafka}, return_when=asyncio.FIRST_COMPLETED)
+        if kafka.done() and not worker.done():
+            raise BrokerError(f"Kafka is gone, so dev ends: {kafka.result()}")
+        await worker
+    finally:
+        for task in (worker, kafka):
+            task.cancel()
+        await asyncio.gather(worker, kafka, return_exceptions=True)
 
 
 def _broker(settings: Settings, port: int | None, say: Say) -> LocalBroker:

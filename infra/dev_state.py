@@ -7,12 +7,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import SecretStr
+
+from agentstream.infra.settings import CredentialSettings, Settings
 
 _SAME_START_S = 2.0
+_SHOWN = frozenset({"topic_prefix", "group_id", "harnesses", "model", "tools", "limits", "retry", "max_request_bytes"})
+_ELSEWHERE = SecretStr("known to `agentstream dev` only")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,8 +26,8 @@ class DevState:
 
     bootstrap_servers: str
     """Its broker."""
-    topic_prefix: str
-    """What its topic names begin with."""
+    settings: Settings
+    """What it was started with, as far as others may know: no keys."""
     pid: int
     """Its process."""
     started: float
@@ -30,19 +35,21 @@ class DevState:
 
 
 @contextmanager
-def published(bootstrap_servers: str, topic_prefix: str) -> Iterator[None]:
+def published(bootstrap_servers: str, settings: Settings) -> Iterator[None]:
     """Let other terminals find this process' broker until the block ends. The latest `dev` wins."""
-    state = DevState(
-        bootstrap_servers=bootstrap_servers,
-        topic_prefix=topic_prefix,
-        pid=os.getpid(),
-        started=psutil.Process().create_time(),
-    )
+    state = {
+        "bootstrap_servers": bootstrap_servers,
+        "settings": settings.model_dump(mode="json", include=set(_SHOWN)),
+        "agent_dir": None if settings.agent_dir is None else str(settings.agent_dir.resolve()),
+        "credentials": {name: given.provider for name, given in settings.credentials.items()},
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+    }
     directory = state_directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"dev-{os.getpid()}.json"
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(state)))
+    fresh.write_text(json.dumps(state))
     fresh.replace(path)
     try:
         yield
@@ -76,12 +83,20 @@ def _read(path: Path) -> DevState | None:
         found = json.loads(path.read_text())
         return DevState(
             bootstrap_servers=str(found["bootstrap_servers"]),
-            topic_prefix=str(found["topic_prefix"]),
+            settings=_settings(found),
             pid=int(found["pid"]),
             started=float(found["started"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _settings(found: dict[str, dict[str, object]]) -> Settings:
+    credentials = {
+        name: CredentialSettings.model_validate({"provider": provider, "api_key": _ELSEWHERE})
+        for name, provider in found["credentials"].items()
+    }
+    return Settings.model_validate({**found["settings"], "agent_dir": found["agent_dir"], "credentials": credentials})
 
 
 def _is_alive(state: DevState) -> bool:

@@ -50,7 +50,7 @@ class Context:
             connection = kafka_connection(settings.kafka)
             return Cluster(connection=connection, topics=Topics(prefix=settings.topic_prefix))
         connection = kafka_connection(settings.kafka, bootstrap_servers=dev.bootstrap_servers)
-        return Cluster(connection=connection, topics=Topics(prefix=dev.topic_prefix), is_dev=True)
+        return Cluster(connection=connection, topics=Topics(prefix=dev.settings.topic_prefix), is_dev=True)
 
     def at_dev(self, settings: "Settings") -> "Settings":
         """The settings, with the broker and the topics of `agentstream dev` where they name no broker."""
@@ -60,7 +60,18 @@ class Context:
         if dev is None:
             return settings
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": dev.bootstrap_servers})
-        return settings.model_copy(update={"kafka": kafka, "topic_prefix": dev.topic_prefix})
+        return settings.model_copy(update={"kafka": kafka, "topic_prefix": dev.settings.topic_prefix})
+
+    def as_dev(self, settings: "Settings") -> tuple["Settings", str | None]:
+        """For what describes a worker: the settings of `agentstream dev`, and a line that says so, as `at_dev`."""
+        from agentstream.infra.dev_state import running_dev
+
+        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        if dev is None:
+            return settings, None
+        kafka = settings.kafka.model_copy(update={"bootstrap_servers": dev.bootstrap_servers})
+        note = f"as `agentstream dev` runs it (pid {dev.pid}), not by the settings of this terminal"
+        return dev.settings.model_copy(update={"kafka": kafka}), note
 
     def quiet_logs(self, settings: "Settings") -> None:
         """For commands that talk to people: warnings of libraries only when they are asked for."""

@@ -16,8 +16,10 @@ _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "broken"
 
 def run_doctor(context: Context, *, as_json: bool) -> None:
     """Print each check as it is done; fail if something is broken."""
-    settings = context.settings()
+    settings, note = context.as_dev(context.settings())
     context.quiet_logs(settings)
+    if note is not None:
+        Screen().note(note)
     checks = asyncio.run(_examine(context, settings, Screen(), as_json=as_json))
     broken = [check.name for check in checks if check.verdict == "broken"]
     if broken:

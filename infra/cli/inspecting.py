@@ -9,8 +9,11 @@ from agentstream.infra.interface import Interface, read_interface
 
 def show_interface(context: Context, *, as_json: bool, asyncapi: bool) -> None:
     """Print the interface: a summary for people, everything with `--json`, one document with `--asyncapi`."""
-    interface = read_interface(context.settings())
+    settings, note = context.as_dev(context.settings())
+    interface = read_interface(settings)
     screen = Screen()
+    if note is not None:
+        screen.note(note)
     if asyncapi:
         screen.json(interface.asyncapi(), pretty=True)
     elif as_json:

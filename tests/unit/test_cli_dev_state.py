@@ -6,8 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from agentstream.infra.dev_state import published, running_dev, state_directory
+from agentstream.infra.settings import CredentialSettings, LimitSettings, Settings
 
 
 def state_path() -> Path:
@@ -21,10 +23,14 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_running_dev_is_found_until_it_ends() -> None:
     assert running_dev() is None
-    with published("localhost:1", "mine."):
+    with published("localhost:1", Settings(topic_prefix="mine.")):
         found = running_dev()
         assert found is not None
-        assert (found.bootstrap_servers, found.topic_prefix, found.pid) == ("localhost:1", "mine.", os.getpid())
+        assert (found.bootstrap_servers, found.settings.topic_prefix, found.pid) == (
+            "localhost:1",
+            "mine.",
+            os.getpid(),
+        )
         assert state_path().parent.stat().st_mode & 0o077 == 0
     assert running_dev() is None
     assert not state_path().exists()
@@ -32,11 +38,12 @@ def test_a_running_dev_is_found_until_it_ends() -> None:
 
 def test_the_latest_dev_is_found_and_its_end_does_not_hide_an_earlier_one() -> None:
     with (
-        published("localhost:1", "a."),
+        published("localhost:1", Settings(topic_prefix="a.")),
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as later,
     ):
         started = psutil.Process(later.pid).create_time()
-        state = {"bootstrap_servers": "localhost:2", "topic_prefix": "b.", "pid": later.pid, "started": started}
+        first = json.loads(state_path().read_text())
+        state = {**first, "bootstrap_servers": "localhost:2", "pid": later.pid, "started": started}
         (state_directory() / f"dev-{later.pid}.json").write_text(json.dumps(state))
         assert (found := running_dev()) is not None
         assert found.bootstrap_servers == "localhost:2"
@@ -47,7 +54,7 @@ def test_the_latest_dev_is_found_and_its_end_does_not_hide_an_earlier_one() -> N
 
 
 def test_what_a_killed_dev_left_is_not_believed() -> None:
-    with published("localhost:1", "a."):
+    with published("localhost:1", Settings(topic_prefix="a.")):
         state = json.loads(state_path().read_text())
         # The same pid, later: another process has it now.
         for stale in ({"started": state["started"] - 100}, {"pid": max(psutil.pids()) + 1000}):
@@ -65,8 +72,22 @@ def test_a_misshapen_file_is_none(text: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_somebody_elses_file_is_not_believed() -> None:
     # Without a runtime directory the file lies under /tmp, where anybody could put one that names their broker.
-    with published("localhost:1", "a."):
+    with published("localhost:1", Settings(topic_prefix="a.")):
         os.chown(state_path(), 12345, 12345)
         assert running_dev() is None
         os.chown(state_path(), 0, 0)
         assert running_dev() is not None
+
+
+def test_what_dev_allows_is_known_elsewhere_and_its_keys_are_not() -> None:
+    # `inspect` said that there were no tools and no credentials, in the terminal beside a dev that had both.
+    own = CredentialSettings(provider="openai", api_key=SecretStr("sk-canary"))
+    started_with = Settings(
+        tools=("bash",), model="openai/x", limits=LimitSettings(max_turns=7), credentials={"team": own}
+    )
+    with published("localhost:1", started_with):
+        assert "sk-canary" not in state_path().read_text()
+        assert (found := running_dev()) is not None
+    assert (found.settings.tools, found.settings.model) == (("bash",), "openai/x")
+    assert found.settings.limits.max_turns == 7
+    assert [(name, each.provider) for name, each in found.settings.credentials.items()] == [("team", "openai")]
