@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from agentstream.consumers.kafka import Consumer, log_consumer
 from agentstream.infra.topics import apply_topics
+from agentstream.infra.worker_process import STARTED
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer, Submitted
@@ -55,6 +56,12 @@ class Fleet:
             )
         self.workers.append(worker)
         return worker
+
+    async def stop_worker(self, number: int) -> None:
+        """SIGTERM, once the worker serves: before it has set its handlers up the signal would just end it."""
+        while STARTED.encode() not in (self.logs / f"worker-{number}.log").read_bytes():
+            await asyncio.sleep(0.05)
+        self.workers[number].terminate()
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -124,4 +124,6 @@ async def test_topics_that_do_not_exist_and_letters_that_are_not_there_are_one_l
     absent = await terminal.type("dead-letters", "show", "0/0")
     assert (absent.code, absent.err) == (1, "agentstream: no dead letter at 0/0\n")
     nowhere = await terminal.type("dead-letters", "redrive", "--to", "nowhere")
-    assert (nowhere.code, nowhere.err) == (3, "agentstream: no such topic: nowhere\n")
+    assert nowhere.code == 3
+    assert nowhere.err.startswith("agentstream: no such topic: nowhere")
+    assert nowhere.err.count("\n") == 1

@@ -28,7 +28,7 @@ def repeated(log: Log) -> dict[str, int]:
 async def replace_one(fleet: Fleet, number: int) -> None:
     """As a rollout does: the new one first, then SIGTERM for the old one, which ends by itself."""
     await fleet.start_worker()
-    fleet.workers[number].terminate()
+    await fleet.stop_worker(number)
     assert await fleet.workers[number].wait() == 0
 
 
@@ -45,9 +45,9 @@ async def test_a_rolling_restart_loses_nothing_and_repeats_little(kafka: str, to
         await replace_one(fleet, 1)
         await replace_one(fleet, 2)
         await results.until(RUNS + LONG_RUNS)
-        for worker in fleet.workers[3:]:
-            worker.terminate()
-            assert await worker.wait() == 0
+        for number in range(3, len(fleet.workers)):
+            await fleet.stop_worker(number)
+            assert await fleet.workers[number].wait() == 0
     log = await read_log(kafka, fleet.topics, fleet.group_id)
     assert violations(log, [request.run_id for request in submitted + long]) == []
     assert len(log.results) == RUNS + LONG_RUNS

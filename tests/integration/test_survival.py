@@ -23,9 +23,9 @@ async def fleet(kafka: str, topics: str, tmp_path: Path) -> Fleet:  # type: igno
 
 async def stop_all(fleet: Fleet) -> None:
     """SIGTERM, so that what is committed at the end is what a clean stop leaves."""
-    for worker in fleet.workers:
+    for number, worker in enumerate(fleet.workers):
         if worker.returncode is None:
-            worker.terminate()
+            await fleet.stop_worker(number)
     for worker in fleet.workers:
         await worker.wait()
 
@@ -65,10 +65,10 @@ async def test_workers_that_join_and_leave_under_load_repeat_no_result(fleet: Fl
         await results.until(20)
         await fleet.start_worker()
         await results.until(60)
-        fleet.workers[1].terminate()
+        await fleet.stop_worker(1)
         await results.until(100)
         await fleet.start_worker()
-        fleet.workers[2].terminate()
+        await fleet.stop_worker(2)
         await results.until(RUNS)
     await check(fleet, submitted)
     assert [worker.returncode for worker in fleet.workers] == [0] * 5
