@@ -61,8 +61,11 @@ def read_agent_files(directory: Path | None) -> AgentFiles:
 
 
 def _read(directory: Path, name: str, limit: int, findings: list[Finding]) -> str | None:
+    path = directory / name
     try:
-        with (directory / name).open("rb") as file:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(0, "it is no regular file")  # opening a FIFO would wait for ever
+        with path.open("rb") as file:
             raw = file.read(limit + 1)
         if len(raw) <= limit:
             return raw.decode("utf-8-sig")

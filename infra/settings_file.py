@@ -3,6 +3,7 @@
 load_settings(config, overrides) -> Settings, or SettingsError that names the variable and says what to do
 """
 
+import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -66,7 +67,11 @@ def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     known = {f"AGENTSTREAM_{name}".upper() for name in Settings.model_fields} | OTHER_VARIABLES
     known |= {f"AGENTSTREAM_LIMITS_{name}".upper() for name in LimitSettings.model_fields}
     known |= {f"AGENTSTREAM_RETRY_{name}".upper() for name in RetrySettings.model_fields}
-    return tuple(sorted(name for name in environment if name.startswith("AGENTSTREAM_") and name not in known))
+    ours = [name for name in environment if name.startswith("AGENTSTREAM_") and name not in known]
+    # Brokers and their scripts have KAFKA_* of their own: only what looks like one of ours is taken for a slip.
+    kafka = [f"KAFKA_{name}".upper() for name in KafkaSettings.model_fields]
+    others = [name for name in environment if name.startswith("KAFKA_") and name not in kafka]
+    return tuple(sorted(ours + [name for name in others if difflib.get_close_matches(name, kafka, n=1, cutoff=0.9)]))
 
 
 def _file(config: Path | None) -> Path | None:

@@ -91,6 +91,8 @@ def request_options(asked: Asked) -> RequestOptions:
             _assign(parameters, name, _value(name, text))
     _check_names(parameters)
     if asked.model is not None:
+        if not all(asked.model.partition("/")):
+            fail(f"--model {asked.model}: write it as provider/id, such as openai/gpt-5-mini", USAGE)
         parameters["model"] = asked.model
     if asked.harness is not None:
         _assign(parameters, "harness.kind", asked.harness)

@@ -120,3 +120,9 @@ def test_files_in_a_parent_or_in_the_current_directory_are_not_read(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Path.cwd() == Path(os.environ["HOME"])
     assert read_agent_files(inner) == read_agent_files(None) == AgentFiles()
+
+
+def test_a_pipe_in_a_files_place_is_a_finding_and_nobody_waits_for_its_other_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "AGENTS.md")
+    (finding,) = read_agent_files(tmp_path).findings
+    assert "no regular file" in finding.problem

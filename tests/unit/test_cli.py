@@ -128,6 +128,12 @@ def test_instructions_come_from_a_file(tmp_path: Path) -> None:
     assert request_options(asked(agents_md=file))["parameters"] == {"agents_md": "Be brief."}
 
 
+def test_a_model_without_its_provider_is_refused_in_words() -> None:
+    for wrong in ("nonsense", "/x", "openai/"):
+        with pytest.raises(CommandError, match="provider/id"):
+            request_options(asked(model=wrong))
+
+
 @pytest.mark.parametrize("assignment", ["tools", "=x"])
 def test_an_assignment_without_name_or_value_is_refused(assignment: str) -> None:
     with pytest.raises(CommandError, match="name=value"):

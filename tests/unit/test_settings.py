@@ -241,3 +241,8 @@ def test_a_tool_that_no_harness_has_is_refused() -> None:
         check_kinds(load_settings(overrides={"tools": "bash,rm"}))
     check_kinds(load_settings(overrides={"tools": ",".join(PI_TOOLS)}))
     check_kinds(load_settings(overrides={"tools": "rm", "harnesses": "scripted"}))
+
+
+def test_a_slip_in_the_name_of_a_kafka_variable_is_found_and_a_brokers_own_is_left_alone() -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVER": "a:1", "KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_CLIENT_ID": "me"}
+    assert unknown_variables(environment) == ("KAFKA_BOOTSTRAP_SERVER",)
