@@ -103,15 +103,15 @@ def say_findings(plan: WorkerPlan) -> None:
         where = found.file if found.field is None else f"{found.file}, {found.field}"
         log.warning("%s: %s; %s", where, found.problem, found.took_effect)
     if "pi" in plan.harnesses and (lacking := _lacking(plan.agent_config)):
-        log.warning("%s; `agentstream doctor` says what to do", lacking)
+        log.warning(lacking)
 
 
 def _lacking(config: WorkerAgentConfig) -> str | None:
     """What requests to Pi will fail for, unless they bring it themselves."""
     named = config.files.parameters.model or config.default_model
     if not config.credentials:
-        return "there are no credentials for any model: runs with Pi will fail"
-    return "there is no default model: requests that name none will fail" if named is None else None
+        return "there are no credentials: runs with Pi will fail; set OPENAI_API_KEY, ANTHROPIC_API_KEY or [credentials.NAME]"
+    return None if named else "no default model: requests that name none will fail; set AGENTSTREAM_MODEL=provider/id"
 
 
 def _stop_at_eof(stop: asyncio.Event) -> None:
