@@ -110,7 +110,7 @@ def _lacking(config: WorkerAgentConfig) -> str | None:
     """What requests to Pi will fail for, unless they bring it themselves."""
     named = config.files.parameters.model or config.default_model
     if not config.credentials:
-        return "there are no credentials: runs with Pi will fail; set OPENAI_API_KEY, ANTHROPIC_API_KEY or [credentials.NAME]"
+        return "no credentials: runs with Pi will fail; set OPENAI_API_KEY, ANTHROPIC_API_KEY or [credentials.NAME]"
     return None if named else "no default model: requests that name none will fail; set AGENTSTREAM_MODEL=provider/id"
 
 
