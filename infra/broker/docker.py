@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from testcontainers.core.network import Network
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
+_LOOK_S = 2.0
+"""Between two looks at the containers: the engine's own `wait` blocks a thread that cannot be cancelled."""
 
 
 def docker_is_usable() -> bool:
@@ -105,6 +107,15 @@ class DockerBroker(LocalBroker):
             await asyncio.to_thread(self._containers[number].get_wrapped_container().start)
             self._starts[number] += 1
         await asyncio.gather(*(self._until_started(number) for number in stopped))
+
+    async def ended(self) -> str:
+        while running := tuple(self._containers):
+            for number in running:
+                if not await asyncio.to_thread(self._is_running, number):
+                    end = (await asyncio.to_thread(self._log, number)).strip().splitlines()[-1:]
+                    return f"the container of node {number} stopped; the end of its log: {''.join(end)}"
+            await asyncio.sleep(_LOOK_S)
+        return "all containers stopped"
 
     def _create(self) -> None:
         from testcontainers.core.container import DockerContainer

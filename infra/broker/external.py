@@ -1,5 +1,7 @@
 """A broker that somebody else runs: KAFKA_BOOTSTRAP_SERVERS names it."""
 
+import asyncio
+
 from agentstream.infra.broker.port import BrokerError, LocalBroker
 
 
@@ -30,3 +32,8 @@ class ExternalBroker(LocalBroker):
     async def restart(self) -> None:
         """Refuse: it is not ours."""
         raise BrokerError(f"The broker at {self._bootstrap_servers} is not ours to restart")
+
+    async def ended(self) -> str:
+        """Never return: whether it runs is not ours to know."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never

@@ -69,6 +69,10 @@ class LocalBroker(ABC):
     async def restart(self) -> None:
         """Start the killed nodes again, on the same ports and data; returns when they serve."""
 
+    @abstractmethod
+    async def ended(self) -> str:
+        """Wait until a node's process ends that we did not kill; return what ended it, without a full stop."""
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
