@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -22,6 +23,12 @@ class PrivateKafka(Protocol):
     """Starts a broker that belongs to one test, which may kill and restart it; it is stopped when the test ends."""
 
     async def __call__(self, options: BrokerOptions | None = None) -> LocalBroker: ...
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and programs under test would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
