@@ -35,6 +35,7 @@ class Fleet:
     prefix: str
     logs: Path
     workers: list[asyncio.subprocess.Process] = field(default_factory=list)
+    told_to_stop: set[int] = field(default_factory=set)
 
     @property
     def group_id(self) -> str:
@@ -58,7 +59,13 @@ class Fleet:
         return worker
 
     async def stop_worker(self, number: int) -> None:
-        """SIGTERM, once the worker serves: before it has set its handlers up the signal would just end it."""
+        """SIGTERM, once the worker serves: before it has set its handlers up the signal would just end it.
+
+        Never twice: the second one ends a worker at once, in the middle of its clean stop.
+        """
+        if number in self.told_to_stop:
+            return
+        self.told_to_stop.add(number)
         while STARTED.encode() not in (self.logs / f"worker-{number}.log").read_bytes():
             await asyncio.sleep(0.05)
         self.workers[number].terminate()
