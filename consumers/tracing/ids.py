@@ -1,0 +1,48 @@
+"""Which ids spans get. Derived, not drawn: another process can name a span that it never saw.
+
+The next owner of a killed worker's partition goes on in the same trace and writes the lost spans under their own ids;
+the Pi sidecar puts the id of our `chat` span on the model call without asking for it (docs/decisions/trace-ids.md).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, Literal
+
+from agentstream.schemas.records import Position
+
+wanted_trace_id: Final[ContextVar[int | None]] = ContextVar("agentstream_wanted_trace_id", default=None)
+"""Read by the SDK's id generator: the trace id of a root span that starts now."""
+wanted_span_id: Final[ContextVar[int | None]] = ContextVar("agentstream_wanted_span_id", default=None)
+"""Read by the SDK's id generator: the span id of a span that starts now."""
+
+SpanKey = Literal["agent", "turn", "chat", "tool"]
+
+
+def trace_id_of(position: Position, timestamp_ms: int) -> str:
+    """The trace of a request that brought none: 32 hex digits, the same for each delivery of its record."""
+    return _digest(f"{position}/{timestamp_ms}", 16)
+
+
+def span_id_of(attempt_id: str, key: SpanKey, number: int) -> str:
+    """The n-th span of its kind in an attempt: 16 hex digits. The sidecar derives `chat` the same way."""
+    return _digest(f"{attempt_id}/{key}/{number}", 8)
+
+
+def _digest(text: str, size: int) -> str:
+    digest = hashlib.sha256(text.encode()).digest()[:size]
+    # All zeros means "no id"; no text is known that gives it, but then nothing would say why a span is missing.
+    return digest.hex() if any(digest) else "1".zfill(2 * size)
+
+
+@contextmanager
+def wanting(*, trace_id: str | None = None, span_id: str | None = None) -> Iterator[None]:
+    """Within, the SDK's next root span gets this trace id, and its next span this span id; None: a random one."""
+    trace_token = wanted_trace_id.set(None if trace_id is None else int(trace_id, 16))
+    span_token = wanted_span_id.set(None if span_id is None else int(span_id, 16))
+    try:
+        yield
+    finally:
+        wanted_span_id.reset(span_token)
+        wanted_trace_id.reset(trace_token)
