@@ -3,9 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
@@ -19,7 +22,7 @@ from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
 from agentstream.consumers.kafka import Consumer, group_consumer, tail_consumer
 from agentstream.consumers.membership import Membership
 from agentstream.consumers.quarantine import Quarantine
-from agentstream.consumers.readers_tail import Tail
+from agentstream.consumers.readers.tail import Tail
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
@@ -38,6 +41,10 @@ from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES, T
 
 DEFAULT_MAX_IN_FLIGHT = 64
 WAITING_PER_SLOT = 16
+
+
+def _nothing() -> None:
+    """What there is to flush where nothing is exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,12 @@ class WorkerPlan:
     """The broker ends a transaction after this long."""
     index_window: int = WINDOW
     """Finished runs remembered per partition."""
+    tracer_provider: TracerProvider = field(default_factory=NoOpTracerProvider)
+    """Where spans go."""
+    meter_provider: MeterProvider = field(default_factory=NoOpMeterProvider)
+    """Where measurements go."""
+    flush_spans: Callable[[], None] = _nothing
+    """Asks that ended spans be exported soon; never waits."""
 
     @property
     def max_record_bytes(self) -> int:
