@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from tests.chaos.audit import partitions_of
 
 SESSION_TIMEOUT_MS = 6_000
 HEARTBEAT_INTERVAL_MS = 1_000
+WORKER = (sys.executable, "-m", "agentstream.infra.cli", "worker")
 
 
 @dataclass(kw_only=True)
@@ -34,6 +35,12 @@ class Fleet:
     bootstrap_servers: str
     prefix: str
     logs: Path
+    command: tuple[str, ...] = WORKER
+    """What a worker's process runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of every worker, over the defaults."""
+    way: Callable[[int], Awaitable[str]] | None = None
+    """The bootstrap servers of each worker, by its number; None: the brokers themselves."""
     workers: list[asyncio.subprocess.Process] = field(default_factory=list)
     told_to_stop: set[int] = field(default_factory=set)
 
@@ -49,12 +56,28 @@ class Fleet:
     def connection(self) -> KafkaConnection:
         return KafkaConnection(bootstrap_servers=self.bootstrap_servers)
 
-    async def start_worker(self) -> asyncio.subprocess.Process:
-        """Start one more worker; its log is a file of its own."""
-        with (self.logs / f"worker-{len(self.workers)}.log").open("wb") as log:
-            worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agentstream.infra.cli", "worker", stdout=log, stderr=log, env=self._environment()
-            )
+    @asynccontextmanager
+    async def started(self, *, workers: int, partitions: int) -> AsyncIterator[None]:
+        """Make the topics and start the workers; at the end every worker that lives is killed."""
+        await apply_topics(self.connection, self.topics, partitions=partitions)
+        try:
+            for _ in range(workers):
+                await self.start_worker()
+            yield
+        finally:
+            for worker in self.workers:
+                if worker.returncode is None:
+                    worker.send_signal(signal.SIGCONT)
+                    worker.kill()
+                await worker.wait()
+
+    async def start_worker(self, **environment: str) -> asyncio.subprocess.Process:
+        """Start one more worker, with these variables over the fleet's; its log is a file of its own."""
+        number = len(self.workers)
+        servers = self.bootstrap_servers if self.way is None else await self.way(number)
+        variables = {**self._variables(), "KAFKA_BOOTSTRAP_SERVERS": servers, **self.environment, **environment}
+        with (self.logs / f"worker-{number}.log").open("wb") as log:
+            worker = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log, env=variables)
         self.workers.append(worker)
         return worker
 
@@ -70,10 +93,9 @@ class Fleet:
             await asyncio.sleep(0.05)
         self.workers[number].terminate()
 
-    def _environment(self) -> dict[str, str]:
+    def _variables(self) -> dict[str, str]:
         return {
             **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "AGENTSTREAM_TOPIC_PREFIX": self.prefix,
             "AGENTSTREAM_GROUP_ID": self.group_id,
             "AGENTSTREAM_HARNESSES": "scripted",
@@ -146,14 +168,5 @@ async def fleet_of(
 ) -> AsyncIterator[Fleet]:
     """Topics and workers; at the end every worker that lives is killed."""
     fleet = Fleet(bootstrap_servers=bootstrap_servers, prefix=prefix, logs=logs)
-    await apply_topics(fleet.connection, fleet.topics, partitions=partitions)
-    try:
-        for _ in range(workers):
-            await fleet.start_worker()
+    async with fleet.started(workers=workers, partitions=partitions):
         yield fleet
-    finally:
-        for worker in fleet.workers:
-            if worker.returncode is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-            await worker.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,18 @@ class Fault:
         return f"+{self.after_s:.1f}s {self.kind}({self.draw:.2f})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """One fault as it happened."""
+
+    fault: Fault
+    """What the schedule said."""
+    began_at: float
+    """When it was about to be done, by `time.monotonic()`."""
+    healed_at: float
+    """When nothing of it was left: the process runs on, or another one was started in its place."""
+
+
 def schedule(seed: int, *, faults: int, kinds: Sequence[str] = KINDS) -> list[Fault]:
     """The faults of a seed. The first three kinds each come at least once where there is room."""
     rng = random.Random(seed)
@@ -45,14 +58,15 @@ class Nemesis:
     def __init__(self, fleet: Fleet, broker: LocalBroker | None) -> None:
         self._fleet = fleet
         self._broker = broker
-        self.done: list[Fault] = []
+        self.done: list[Done] = []
 
     async def work(self, faults: Sequence[Fault]) -> None:
         """All of them; afterwards every worker runs and the broker is up."""
         for fault in faults:
             await asyncio.sleep(fault.after_s)
+            began_at = time.monotonic()
             await getattr(self, f"fault_{fault.kind}")(fault.draw)
-            self.done.append(fault)
+            self.done.append(Done(fault=fault, began_at=began_at, healed_at=time.monotonic()))
 
     @property
     def _alive(self) -> list[asyncio.subprocess.Process]:
