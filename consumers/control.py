@@ -15,7 +15,7 @@ from typing import Self
 from aiokafka.errors import KafkaError
 from pydantic import JsonValue
 
-from agentstream.consumers.readers_tail import Expired, Tail, TopicMissing
+from agentstream.consumers.readers.tail import Expired, Tail, TopicMissing
 from agentstream.schemas.codec import Rejection, decode_control
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers import Expired, Read, TopicReader
-from agentstream.consumers.readers_tail import Tail, TopicMissing
+from agentstream.consumers.readers.tail import Tail, TopicMissing
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.dead_letters import DeadLetter, decode_dead_letter
 from agentstream.schemas.headers import header_text, last_wins

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Expired, Tail
+from agentstream.consumers.readers.tail import Expired, Tail
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.records import Record
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from agentstream.consumers.coordinator import NO_OFFSET, CoordinatorError, GroupCoordinator
 from agentstream.consumers.dead_letters import DeadLetters, Found, Selection
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Expired, Tail
+from agentstream.consumers.readers.tail import Expired, Tail
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.dead_letters import sent_again
 from agentstream.producers.errors import Interrupted, Refused

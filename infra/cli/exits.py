@@ -103,7 +103,7 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     elif "BrokerUnavailable" in names:
         text = f"{text}: {_KAFKA_ADVICE}"
     elif "KafkaConnectionError" in names:
-        from agentstream.consumers.client_errors import in_words
+        from agentstream.consumers.client.errors import in_words
 
         text, known = f"Kafka does not answer: {in_words(error)}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 from agentstream.consumers.client import AgentClient, ClientError, Run, RunTimeout, SubmittedRun, Voided
-from agentstream.consumers.client_requests import RequestOptions
+from agentstream.consumers.client.requests import RequestOptions
 from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentstream.consumers.client import Run, SubmittedRun
-from agentstream.consumers.client_requests import Content
+from agentstream.consumers.client.requests import Content
 from agentstream.infra.demo.places import dead_letter_of
 from agentstream.infra.demo.show import Row
 from agentstream.infra.demo.stage import SceneFailed, Stage

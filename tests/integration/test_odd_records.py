@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from aiokafka.errors import CorruptRecordException, MessageSizeTooLargeError
 
-from agentstream.consumers import readers_tail, source
+from agentstream.consumers import source
 from agentstream.consumers.index import IndexDamagedError, load_index
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Tail
+from agentstream.consumers.readers.tail import Tail
 from agentstream.schemas.records import Record
 from tests.golden.bad_input import body
 from tests.support.cluster import Cluster, cluster_of
@@ -161,7 +161,7 @@ async def test_an_operator_takes_out_what_nobody_can_read_while_the_worker_runs(
 async def test_a_reader_stays_before_what_it_cannot_read_and_an_index_is_not_taken_for_shorter(
     cluster: Cluster, proxy: KafkaProxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers_tail, "UNREADABLE_SECONDS", 0.05)
+    monkeypatch.setattr("agentstream.consumers.readers.tail.UNREADABLE_SECONDS", 0.05)
     for topic in (cluster.topics.finished_runs, cluster.topics.control):
         for value in (b"1", MARK, b"3"):
             await produce(cluster.bootstrap_servers, topic, batch([value]))

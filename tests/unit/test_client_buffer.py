@@ -1,4 +1,4 @@
-from agentstream.consumers.client_buffer import EventBuffer, Voided
+from agentstream.consumers.client.buffer import EventBuffer, Voided
 from agentstream.schemas.events import AnyEvent, PartDelta, PartEnded, RunEnded, RunStarted, ToolProgressed
 from agentstream.schemas.messages import TextPart
 

@@ -6,8 +6,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
-from agentstream.consumers.client_errors import in_words
-from agentstream.consumers.client_requests import request_of
+from agentstream.consumers.client.errors import in_words
+from agentstream.consumers.client.requests import request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Message

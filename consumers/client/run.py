@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from agentstream.consumers.client_buffer import EventBuffer, Voided
-from agentstream.consumers.client_errors import BrokerUnavailable, ResultUnreadable, RunTimeout
-from agentstream.consumers.client_requests import SubmittedRun, cancel_of
+from agentstream.consumers.client.buffer import EventBuffer, Voided
+from agentstream.consumers.client.errors import BrokerUnavailable, ResultUnreadable, RunTimeout
+from agentstream.consumers.client.requests import SubmittedRun, cancel_of
 from agentstream.consumers.transcript import Transcript
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -26,18 +25,6 @@ from tests.support.runs import flush, result_of
 from tests.support.waiting import WAIT_SECONDS
 
 FETCH = 1
-
-
-@pytest.fixture
-async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
-    async with cluster_of(kafka, topics, partitions=2) as one:
-        yield one
-
-
-@pytest.fixture
-async def outputs(cluster: Cluster) -> AsyncIterator[Outputs]:
-    async with outputs_of(cluster) as one:
-        yield one
 
 
 async def write(outputs: Outputs, *run_ids: str, partition: int = 0, commit: bool = True) -> None:

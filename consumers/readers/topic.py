@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Literal, Self, TypedDict, TypeVar, Unpack
 
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Expired, Tail, TopicMissing
+from agentstream.consumers.readers.tail import Expired, Tail
 from agentstream.consumers.transcript import REMEMBERED_RUNS, Fresh, Transcripts
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.codec import decode_events, decode_result
@@ -27,12 +27,18 @@ from agentstream.schemas.records import Record
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 
-__all__ = ["DeltaReader", "Expired", "Read", "ResultReader", "Start", "TopicMissing", "TopicReader"]
-
 POLL_SECONDS = 0.5
 T = TypeVar("T")
 Start = Literal["beginning", "end"] | datetime | Mapping[int, int]
 """Where to begin: at the ends of the log, with the first record since an instant, or at offsets by partition."""
+
+
+class Stretch(TypedDict, total=False):
+    """What part of a topic is read. See `TopicReader`."""
+
+    start: Start
+    partitions: Collection[int] | None
+    until_end: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,18 +150,9 @@ class TopicReader(Generic[T]):
 class ResultReader(TopicReader[InvokeResult]):
     """Reads results, committed ones only. See `TopicReader`."""
 
-    def __init__(
-        self,
-        connection: KafkaConnection,
-        topics: Topics | None = None,
-        *,
-        start: Start = "end",
-        partitions: Collection[int] | None = None,
-        until_end: bool = False,
-    ) -> None:
+    def __init__(self, connection: KafkaConnection, topics: Topics | None = None, **stretch: Unpack[Stretch]) -> None:
         """`topics`: None for those with the default prefix."""
-        topic = (topics or Topics()).assistant_messages
-        super().__init__(connection, topic, decode_result, start=start, partitions=partitions, until_end=until_end)
+        super().__init__(connection, (topics or Topics()).assistant_messages, decode_result, **stretch)
 
 
 class DeltaReader(TopicReader[StreamEvents]):
@@ -164,18 +161,9 @@ class DeltaReader(TopicReader[StreamEvents]):
     # Deltas never ride in a transaction; somebody else's open one must not hold them back.
     read_committed = False
 
-    def __init__(
-        self,
-        connection: KafkaConnection,
-        topics: Topics | None = None,
-        *,
-        start: Start = "end",
-        partitions: Collection[int] | None = None,
-        until_end: bool = False,
-    ) -> None:
+    def __init__(self, connection: KafkaConnection, topics: Topics | None = None, **stretch: Unpack[Stretch]) -> None:
         """`topics`: None for those with the default prefix."""
-        topic = (topics or Topics()).stream_deltas
-        super().__init__(connection, topic, decode_events, start=start, partitions=partitions, until_end=until_end)
+        super().__init__(connection, (topics or Topics()).stream_deltas, decode_events, **stretch)
 
     async def fresh(self, *, remembered_runs: int = REMEMBERED_RUNS) -> AsyncIterator[tuple[StreamEvents, Fresh]]:
         """Only what counts, by the reader's rule: each record with those of its events that are new.

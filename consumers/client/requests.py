@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
-from agentstream.consumers.client_errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
+from agentstream.consumers.client.errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
 from agentstream.producers.requests import RequestProducer, Submitted
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Position

@@ -8,7 +8,7 @@
         result = await client.invoke("hi")
 
 Positions are fixed before a request is sent, so that no answer can be too quick. However many callers wait, one
-consumer reads the deltas and one the results. See `client_errors` for what may be raised.
+consumer reads the deltas and one the results. See `errors` for what may be raised.
 """
 
 import asyncio
@@ -17,18 +17,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
 
-from agentstream.consumers.client_buffer import MAX_BUFFERED_BYTES, Voided
-from agentstream.consumers.client_errors import (
-    BrokerUnavailable,
+from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
+from agentstream.consumers.client.errors import (
     ClientError,
-    RequestRefused,
-    ResultUnreadable,
     RunFailed,
-    RunTimeout,
-    TopicsMissing,
 )
-from agentstream.consumers.client_follower import Follower, Listener
-from agentstream.consumers.client_requests import (
+from agentstream.consumers.client.follower import Follower, Listener
+from agentstream.consumers.client.requests import (
     Content,
     RequestOptions,
     RequestSender,
@@ -36,9 +31,9 @@ from agentstream.consumers.client_requests import (
     cancel_of,
     request_of,
 )
-from agentstream.consumers.client_run import Feed, Outcome, Patience, Run
+from agentstream.consumers.client.run import Feed, Outcome, Patience, Run
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Tail
+from agentstream.consumers.readers.tail import Tail
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
@@ -49,20 +44,6 @@ from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
 from agentstream.schemas.trace import TraceContext
-
-__all__ = [
-    "AgentClient",
-    "BrokerUnavailable",
-    "ClientError",
-    "RequestRefused",
-    "ResultUnreadable",
-    "Run",
-    "RunFailed",
-    "RunTimeout",
-    "SubmittedRun",
-    "TopicsMissing",
-    "Voided",
-]
 
 log = logging.getLogger(__name__)
 

@@ -1,52 +1,27 @@
 """What a client does to the brokers and they to it: connections, restarts, refusals, and nothing left at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import psutil
 import pytest
 
-from agentstream.consumers import client_follower
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, TopicsMissing
-from agentstream.consumers.client_follower import Follower, Listener
+from agentstream.consumers.client.follower import Follower, Listener
 from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers_tail import Tail
+from agentstream.consumers.readers.tail import Tail
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.records import Record
 from agentstream.schemas.topics import Topics
 from tests.conftest import PrivateKafka
+from tests.support.callers import CALLER, client_of
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.frames import Api
 from tests.support.outputs import Outputs, answer, outputs_of
 from tests.support.proxy import Cut, Hold, KafkaProxy
 from tests.support.waiting import WAIT_SECONDS, eventually
 
-CALLER = "caller"
 FETCH = 1
-
-
-@pytest.fixture
-async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
-    async with cluster_of(kafka, topics, partitions=4) as one:
-        yield one
-
-
-@pytest.fixture
-async def outputs(cluster: Cluster) -> AsyncIterator[Outputs]:
-    async with outputs_of(cluster) as one:
-        yield one
-
-
-@pytest.fixture
-async def proxy(kafka: str) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy(kafka) as one:
-        yield one
-
-
-def client_of(cluster: Cluster, address: str) -> AgentClient:
-    connection = KafkaConnection(bootstrap_servers=address, client_id=CALLER)
-    return AgentClient(connection=connection, topic_prefix=cluster.topics.prefix)
 
 
 def fetching(proxy: KafkaProxy) -> set[int]:
@@ -64,7 +39,7 @@ async def stream_one(client: AgentClient, outputs: Outputs, text: str) -> None:
 
 
 async def test_a_hundred_callers_share_two_consumers(cluster: Cluster, outputs: Outputs, proxy: KafkaProxy) -> None:
-    async with client_of(cluster, proxy.bootstrap_servers) as client:
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         await stream_one(client, outputs, "first")
         # One broker: one connection for the producer and one for each consumer.
         assert proxy.open_connections(CALLER) == 3
@@ -93,7 +68,7 @@ async def _answer_all(outputs: Outputs, count: int) -> None:
 
 
 async def test_who_only_submits_reads_nothing(cluster: Cluster, proxy: KafkaProxy) -> None:
-    async with client_of(cluster, proxy.bootstrap_servers) as client:
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         await asyncio.gather(*(client.submit("hi") for _ in range(20)))
     assert fetching(proxy) == set()
 
@@ -101,9 +76,9 @@ async def test_who_only_submits_reads_nothing(cluster: Cluster, proxy: KafkaProx
 async def test_a_client_for_whom_nobody_waits_stops_reading_and_begins_again(
     cluster: Cluster, outputs: Outputs, proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_follower, "LINGER_SECONDS", 0.0)
-    monkeypatch.setattr(client_follower, "FRESH_SECONDS", 0.0)
-    async with client_of(cluster, proxy.bootstrap_servers) as client:
+    monkeypatch.setattr("agentstream.consumers.client.follower.LINGER_SECONDS", 0.0)
+    monkeypatch.setattr("agentstream.consumers.client.follower.FRESH_SECONDS", 0.0)
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         followers = (client._results, client._deltas)
         for text in ("first", "second", "third"):
             await stream_one(client, outputs, text)
@@ -132,7 +107,11 @@ async def test_a_bug_of_ours_in_a_follower_reaches_everybody_who_waits(cluster: 
 
 async def test_nothing_is_left_when_a_client_is_closed_in_the_middle(cluster: Cluster, proxy: KafkaProxy) -> None:
     async def use_and_leave() -> set[str]:
-        async with client_of(cluster, proxy.bootstrap_servers) as client, client.stream("hi"), client.stream("hi"):
+        async with (
+            client_of(cluster, through=proxy.bootstrap_servers) as client,
+            client.stream("hi"),
+            client.stream("hi"),
+        ):
             waiting = [asyncio.create_task(client.invoke("hi")), asyncio.create_task(_all(client))]
             # The last two may ride in one produce request.
             await eventually(lambda: len(proxy.made(Api.PRODUCE, CALLER)) >= 3, "all are sent")
@@ -159,7 +138,7 @@ async def test_a_broker_that_is_killed_and_restarted_costs_a_waiting_caller_noth
     async with (
         cluster_of(broker.bootstrap_servers, topics, partitions=2) as cluster,
         outputs_of(cluster) as outputs,
-        client_of(cluster, broker.bootstrap_servers) as client,
+        client_of(cluster) as client,
         client.stream("hi") as run,
     ):
         invoked = asyncio.create_task(client.invoke("hi", run_id="other"))
@@ -182,7 +161,7 @@ async def test_a_broker_that_is_killed_and_restarted_costs_a_waiting_caller_noth
 async def test_a_request_whose_acknowledgement_is_lost_is_not_lost_itself(
     cluster: Cluster, outputs: Outputs, proxy: KafkaProxy
 ) -> None:
-    async with client_of(cluster, proxy.bootstrap_servers) as client:
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         lost = proxy.on(Api.PRODUCE, do=Cut.AFTER, client=CALLER, times=2)
         async with client.stream("hi", run_id="mine", timeout=WAIT_SECONDS) as run:
             assert len(lost.hits) == 2
@@ -194,7 +173,7 @@ async def test_consumers_whose_connections_break_go_on_where_they_stood(
     cluster: Cluster, outputs: Outputs, proxy: KafkaProxy
 ) -> None:
     async with (
-        client_of(cluster, proxy.bootstrap_servers) as client,
+        client_of(cluster, through=proxy.bootstrap_servers) as client,
         client.stream("hi", timeout=WAIT_SECONDS) as run,
     ):
         events = answer("a", "b", "c")
@@ -230,7 +209,7 @@ async def test_topics_that_do_not_exist_are_named_and_not_created(kafka: str, to
 
 
 async def test_brokers_that_do_not_answer_end_the_callers_patience(cluster: Cluster, proxy: KafkaProxy) -> None:
-    async with client_of(cluster, proxy.bootstrap_servers) as client:
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         silent = proxy.on(Api.PRODUCE, do=Hold.REQUEST, client=CALLER)
         with pytest.raises(BrokerUnavailable):
             await client.invoke("hi", timeout=1.0)
@@ -238,13 +217,13 @@ async def test_brokers_that_do_not_answer_end_the_callers_patience(cluster: Clus
 
 
 async def test_a_partition_that_is_added_later_is_read_too(cluster: Cluster, outputs: Outputs) -> None:
-    async with client_of(cluster, cluster.bootstrap_servers) as old:
+    async with client_of(cluster) as old:
         await stream_one(old, outputs, "before")
         for topic in (*cluster.topics.outputs, cluster.topics.invoke_requests):
-            await cluster.grow(topic, 5)
-        async with client_of(cluster, cluster.bootstrap_servers) as new:
+            await cluster.grow(topic, 3)
+        async with client_of(cluster) as new:
             submitted = await new.submit("hi")
-            while submitted.position.partition != 4:
+            while submitted.position.partition != 2:
                 submitted = await new.submit("hi")
         async with old.follow(submitted, timeout=WAIT_SECONDS) as run, outputs_of(cluster) as now:
             await now.whole_run(submitted, "there")
@@ -256,10 +235,10 @@ async def test_a_process_has_no_more_sockets_after_many_clients(cluster: Cluster
     def sockets() -> int:
         return len(psutil.Process().net_connections(kind="tcp"))
 
-    async with client_of(cluster, cluster.bootstrap_servers) as client:
+    async with client_of(cluster) as client:
         await stream_one(client, outputs, "warm")
     before = sockets()
     for _ in range(3):
-        async with client_of(cluster, cluster.bootstrap_servers) as client:
+        async with client_of(cluster) as client:
             await stream_one(client, outputs, "ok")
     await eventually(lambda: sockets() <= before, "all sockets are closed")

@@ -1,12 +1,11 @@
 """What a caller sees of a run, whatever stands on the log and in whatever order. The outputs are written by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from agentstream.consumers import client_follower
 from agentstream.consumers.client import (
     AgentClient,
     ResultUnreadable,
@@ -15,42 +14,17 @@ from agentstream.consumers.client import (
     RunTimeout,
     Voided,
 )
-from agentstream.consumers.client_run import LATE_DELTAS_SECONDS
-from agentstream.producers.connection import KafkaConnection
+from agentstream.consumers.client.run import LATE_DELTAS_SECONDS
 from agentstream.schemas.events import PartDelta, RunRetrying, RunStarted
 from agentstream.schemas.headers import INVOKE_RESULT, cloud_event
 from agentstream.schemas.results import InvokeResult
-from tests.support.cluster import Cluster, cluster_of
+from tests.support.callers import CALLER, client_of
+from tests.support.cluster import Cluster
 from tests.support.frames import Api
-from tests.support.outputs import TRACE, Outputs, answer, outputs_of
+from tests.support.outputs import TRACE, Outputs, answer
 from tests.support.proxy import Hold, KafkaProxy
 from tests.support.runs import flush, result_of
 from tests.support.waiting import WAIT_SECONDS
-
-CALLER = "caller"
-
-
-@pytest.fixture
-async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
-    async with cluster_of(kafka, topics, partitions=2) as one:
-        yield one
-
-
-@pytest.fixture
-async def outputs(cluster: Cluster) -> AsyncIterator[Outputs]:
-    async with outputs_of(cluster) as one:
-        yield one
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[AgentClient]:
-    async with client_of(cluster) as one:
-        yield one
-
-
-def client_of(cluster: Cluster, *, through: str | None = None, max_buffered_bytes: int = 100_000) -> AgentClient:
-    connection = KafkaConnection(bootstrap_servers=through or cluster.bootstrap_servers, client_id=CALLER)
-    return AgentClient(connection=connection, topic_prefix=cluster.topics.prefix, max_buffered_bytes=max_buffered_bytes)
 
 
 async def next_until(run: Run, wanted: Callable[[object], bool]) -> list[object]:
@@ -115,7 +89,7 @@ async def test_an_answer_that_is_there_before_the_request_is_acknowledged_is_not
 ) -> None:
     """A fast worker and a slow acknowledgement: who looks for the end of the log, or begins to listen, only then never
     sees the result."""
-    monkeypatch.setattr(client_follower, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("agentstream.consumers.client.follower.FRESH_SECONDS", 0.0)
     async with (
         KafkaProxy(cluster.bootstrap_servers) as proxy,
         client_of(cluster, through=proxy.bootstrap_servers) as client,

@@ -18,7 +18,7 @@ from agentstream.schemas.errors import Problem
 from agentstream.schemas.results import InvokeResult
 
 if TYPE_CHECKING:
-    from agentstream.consumers.client_requests import SubmittedRun
+    from agentstream.consumers.client.requests import SubmittedRun
 
 _ADDRESS: Final = re.compile(r"\[?\('([^']*)', (\d+), <AddressFamily[^>]*>\)\]?")
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from agentstream.consumers.client_errors import BrokerUnavailable, TopicsMissing, in_words
-from agentstream.consumers.readers_tail import Expired, Tail, TopicMissing
+from agentstream.consumers.client.errors import BrokerUnavailable, TopicsMissing, in_words
+from agentstream.consumers.readers.tail import Expired, Tail, TopicMissing
 from agentstream.schemas.headers import CE_SUBJECT, header_text, last_wins
 from agentstream.schemas.records import Record
 

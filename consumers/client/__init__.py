@@ -1,0 +1,29 @@
+"""The caller's side: requests out, events and results back."""
+
+from agentstream.consumers.client.buffer import Voided
+from agentstream.consumers.client.client import AgentClient
+from agentstream.consumers.client.errors import (
+    BrokerUnavailable,
+    ClientError,
+    RequestRefused,
+    ResultUnreadable,
+    RunFailed,
+    RunTimeout,
+    TopicsMissing,
+)
+from agentstream.consumers.client.requests import SubmittedRun
+from agentstream.consumers.client.run import Run
+
+__all__ = [
+    "AgentClient",
+    "BrokerUnavailable",
+    "ClientError",
+    "RequestRefused",
+    "ResultUnreadable",
+    "Run",
+    "RunFailed",
+    "RunTimeout",
+    "SubmittedRun",
+    "TopicsMissing",
+    "Voided",
+]
