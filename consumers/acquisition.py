@@ -37,6 +37,8 @@ class Acquired:
     careful_until: int = 0
     """The last owner was lost: below this offset a run begins only after its started mark is committed. Without it a
     request that kills its worker within the 100 ms that a mark may take would never be counted."""
+    lost: frozenset[int] = frozenset()
+    """Offsets of runs that were under way when the last owner vanished: those that got a strike for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +74,14 @@ class Acquirer:
             if whole and not state.owner:
                 _check_same_log(partition, index, end=state.index_until)
             careful_until = 0 if state.released or not state.owner else (await self._bounds(partition))[1]
-            state = claimed(state, owner=owner, now_ms=self.now_ms())
+            left, state = state, claimed(state, owner=owner, now_ms=self.now_ms())
+            lost = frozenset(each for each, entry in state.open.items() if entry.strikes > left.open[each].strikes)
             ledger = Ledger(state, [found for found in index.done if found.stop > state.offset])
             await writer.commit([], self.input_offset(partition, ledger.state()))
         except BaseException:
             await writer.close()
             raise
-        return Acquired(writer=writer, ledger=ledger, index=index, careful_until=careful_until)
+        return Acquired(writer=writer, ledger=ledger, index=index, careful_until=careful_until, lost=lost)
 
     async def reopen(self, partition: int) -> tuple[ResultWriter, CommitState]:
         """A new writer after one failed, and what is committed now. Raises as `acquire` does."""

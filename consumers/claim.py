@@ -81,6 +81,11 @@ class Claim:
         return self._waiting_room.under_way()
 
     @property
+    def waiting_room(self) -> WaitingRoom:
+        """The runs without a result."""
+        return self._waiting_room
+
+    @property
     def full(self) -> bool:
         """No more records may be taken now: too many are open, or they are too scattered for the metadata.
 
@@ -95,6 +100,7 @@ class Claim:
         """A record was read. It is entered in the books, and decided upon at once."""
         if self._draining:
             return
+        self._engine.metrics.received()
         receipt = self.ledger.open(record.position.offset)
         if receipt is None:
             # Finished before, as the index knows: nothing to do but to move the committed offset past it.
@@ -102,6 +108,7 @@ class Claim:
             return
         decision = self._admission.decide(record, strikes=receipt.strikes)
         if decision is None:
+            self._engine.metrics.duplicate()
             self._finish(Outcome(offset=record.position.offset))
             return
         self._hold(receipt.offset, record.size)

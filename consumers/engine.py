@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.control import Control
 from agentstream.consumers.index import WINDOW
 from agentstream.consumers.intake import Intake
 from agentstream.consumers.membership import Membership
+from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.runs import Runs
 from agentstream.producers.deltas import DeltaPublisher
@@ -43,6 +44,8 @@ class Engine:
     """What is held, waiting or running."""
     clock: Callable[[], float]
     """Monotonic seconds."""
+    metrics: Metrics = field(default_factory=Metrics.none)
+    """What is counted and measured."""
     bounds: Bounds = DEFAULT_BOUNDS
     """Bounds of a request."""
     index_window: int = WINDOW

@@ -25,6 +25,8 @@ class Ready:
 
     outcome: Outcome
     committed: "asyncio.Future[None]"
+    ready_at: float
+    """On the outbox's clock."""
     refusals: int = 0
 
 
@@ -72,7 +74,7 @@ class Outbox:
 
     def put(self, outcome: Outcome) -> Ready:
         """Commit this. Its `committed` is done once the transaction was, and cancelled if the claim is lost."""
-        item = Ready(outcome, self._promise())
+        item = Ready(outcome, self._promise(), self._clock())
         self._ready.append(item)
         self._wake.set()
         return item
@@ -144,8 +146,7 @@ class Outbox:
         if refused:
             if len(batch.ready) == 1 and batch.ready[0].refusals >= 2:
                 item = batch.ready[0]
-                if item.outcome.fallback is not None:
-                    item.outcome = Outcome(offset=item.outcome.offset, records=item.outcome.fallback())
+                item.outcome = item.outcome.as_fallback()
             for item in batch.ready:
                 item.refusals += 1
         if batch.refused_as_fallback:

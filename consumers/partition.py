@@ -125,6 +125,7 @@ class Partition:
                 delay = min(delay * 2, LAST_DELAY_SECONDS)
             else:
                 self._closed_because = None
+                self._shared.engine.metrics.claimed(taken_over=acquired.careful_until > 0, lost=len(acquired.lost))
                 return acquired
 
     async def _commit_while_owned(self, claim: Claim) -> None:
@@ -135,9 +136,11 @@ class Partition:
             batch.number = state.commit
             offset = self._shared.acquirer.input_offset(self.number, state)
             claim.encoded_size = len(offset.metadata)
+            metrics, began = self._shared.engine.metrics, self._shared.engine.clock()
             try:
                 await self._open_writer.commit(records, offset)
             except WriteError as error:
+                metrics.not_committed(self._shared.engine.clock() - began, type(error).__name__)
                 level = logging.WARNING if self._closed_because is None else logging.INFO
                 log.log(level, "partition %d: a transaction failed: %s: %s", self.number, type(error).__name__, error)
                 if not await self._recover(claim, batch, refused=isinstance(error, Refused)):
@@ -147,6 +150,9 @@ class Partition:
             else:
                 if batch.refused_as_fallback:
                     self._closed_because = None
+                now = self._shared.engine.clock()
+                outcomes = [item.outcome for item in batch.ready]
+                metrics.committed(outcomes, now - began, [now - item.ready_at for item in batch.ready])
                 claim.committed(batch)
 
     async def _wait_for_an_operator(self, batch: Batch, error: Refused) -> None:
@@ -172,6 +178,7 @@ class Partition:
             log.warning("partition %d was claimed by another owner: its runs end here", self.number)
             return False
         if state.commit >= batch.number:
+            self._shared.engine.metrics.committed([item.outcome for item in batch.ready], None, [])
             claim.committed(batch)
         else:
             claim.outbox.put_back(batch, refused=refused)

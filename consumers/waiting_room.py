@@ -6,7 +6,7 @@ turn comes, and no reader needs a rule of its own for it (docs/decisions/queued-
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ class WaitingRoom:
         """`publish` an event at once or not at all; `forget` an attempt's events."""
         self._publish = publish
         self._forget = forget
-        self._lanes: dict[str, dict[str, None]] = {}
+        self._lanes: dict[str, dict[str, Admitted]] = {}
         self._due: deque[tuple[float, Admitted]] = deque()
         self._waiting: set[str] = set()
         self._announced: dict[str, str] = {}
@@ -34,7 +34,7 @@ class WaitingRoom:
 
     def enter(self, admitted: Admitted) -> None:
         """A run waits from now on, behind those of its session that entered before and have not left."""
-        self._lanes.setdefault(admitted.session_id, {})[admitted.run_id] = None
+        self._lanes.setdefault(admitted.session_id, {})[admitted.run_id] = admitted
         self._waiting.add(admitted.run_id)
         if admitted.parameters.stream != "none":
             self._due.append((asyncio.get_running_loop().time() + PATIENCE_SECONDS, admitted))
@@ -62,6 +62,19 @@ class WaitingRoom:
         """Run id, session id and age in seconds of those that began and have not left."""
         now = asyncio.get_running_loop().time()
         return [(run_id, session, round(now - since, 3)) for run_id, (session, since) in self._under_way.items()]
+
+    def open_runs(self) -> Iterator[Admitted]:
+        """Those that entered and have not left."""
+        return (admitted for lane in self._lanes.values() for admitted in lane.values())
+
+    def waiting(self) -> Iterator[Admitted]:
+        """Those of them whose turn has not come."""
+        return (admitted for admitted in self.open_runs() if admitted.run_id in self._waiting)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Timestamp of the oldest request that is open, ms since 1970."""
+        return min((each.timestamp_ms for each in self.open_runs()), default=None)
 
     def close(self) -> None:
         """Nobody is told anything any more."""

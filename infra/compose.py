@@ -21,6 +21,7 @@ from agentstream.consumers.index import WINDOW, LoadedIndex, load_index
 from agentstream.consumers.intake import MAX_HELD_BYTES, Intake
 from agentstream.consumers.kafka import Consumer, group_consumer, tail_consumer
 from agentstream.consumers.membership import Membership
+from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.readers.tail import Tail
 from agentstream.consumers.redaction import Redactor
@@ -132,7 +133,11 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
     """A worker ready to `serve`. Raises aiokafka's KafkaError if the cluster cannot be reached."""
     async with AsyncExitStack() as stack:
         coordinator = await stack.enter_async_context(GroupCoordinator(plan.connection, plan.group_id))
-        deltas = await stack.enter_async_context(DeltaPublisher(lambda: _delta_producer(plan)))
+        meter = plan.meter_provider.get_meter("agentstream")
+        metrics = Metrics(meter, input_topic=plan.topics.invoke_requests, group_id=plan.group_id)
+        deltas = await stack.enter_async_context(
+            DeltaPublisher(lambda: _delta_producer(plan), metrics.delta_acknowledged)
+        )
         tail = Tail(lambda: tail_consumer(plan.connection, read_committed=True), plan.topics.control)
         control = await stack.enter_async_context(Control(tail))
         sources: list[Source] = []
@@ -152,6 +157,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
             slots=asyncio.Semaphore(plan.max_in_flight),
             intake=Intake(max_held=plan.max_in_flight * WAITING_PER_SLOT, max_bytes=plan.max_held_bytes),
             clock=time.monotonic,
+            metrics=metrics,
             bounds=Bounds(max_bytes=plan.max_request_bytes),
             index_window=plan.index_window,
         )

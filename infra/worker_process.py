@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 
 from agentstream.consumers.agent_config import WorkerAgentConfig, findings
+from agentstream.consumers.metrics.gauges import Gauges
 from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
@@ -58,6 +59,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         port = None if http is None else stack.enter_context(closing(HttpPort(*http)))
         worker = await stack.enter_async_context(open_worker(plan))
+        await stack.enter_async_context(Gauges(worker, plan.harnesses).watching())
         if port is not None:
             await stack.enter_async_context(port.watching(worker, plan))
             log.info("/livez, /readyz and /status are answered on port %d", port.number)

@@ -51,6 +51,8 @@ class _Pending:
     last_seq: int
     attempt: _Attempt
     size: int
+    queued_at: float
+    """On the loop's clock."""
     acked: bool = False
     suspect: bool = False
     """Its batch was refused: sent again, it goes alone."""
@@ -73,8 +75,12 @@ class DeltaPublisher:
     whatever was not acknowledged again, in order: readers drop an `(attempt_id, seq)` they have seen.
     """
 
-    def __init__(self, new_producer: Callable[[], Producer]) -> None:
+    def __init__(
+        self, new_producer: Callable[[], Producer], acknowledged: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`acknowledged` is told of each record how many seconds it took from `publish` until the brokers had it."""
         self._new_producer = new_producer
+        self._acknowledged = acknowledged
         self._attempts: dict[str, _Attempt] = {}
         self._queued: deque[_Pending] = deque()
         self._unacked: deque[_Pending] = deque()
@@ -124,7 +130,8 @@ class DeltaPublisher:
         return True
 
     def _queue(self, attempt: _Attempt, last_seq: int, record: OutgoingRecord) -> None:
-        pending = _Pending(record=record, last_seq=last_seq, attempt=attempt, size=record.size)
+        now = asyncio.get_running_loop().time()
+        pending = _Pending(record=record, last_seq=last_seq, attempt=attempt, size=record.size, queued_at=now)
         attempt.waiting.append(pending)
         attempt.settled.clear()
         self._queued.append(pending)
@@ -238,6 +245,7 @@ class DeltaPublisher:
 
     def _acked(self, pending: _Pending) -> None:
         pending.acked = True
+        self._acknowledged(asyncio.get_running_loop().time() - pending.queued_at)
         self._delay = FIRST_DELAY_SECONDS
         while self._unacked and self._unacked[0].acked:
             self._unacked.popleft()

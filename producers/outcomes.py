@@ -30,6 +30,21 @@ class Outcome:
     """What to write; nothing for a duplicate."""
     fallback: Callable[[], Records] | None = None
     """Makes what to write instead if the brokers refuse `records` for what they are: small, whatever they were."""
+    status: str | None = None
+    """Of the result in it; None where there is none."""
+    code: str | None = None
+    """Why it failed, or why there is a dead letter."""
+    dead_letter: bool = False
+    """Whether there is one in it."""
+
+    def as_fallback(self) -> "Outcome":
+        """What to write instead, if there is anything; what completed has failed then."""
+        if self.fallback is None:
+            return self
+        smaller = replace(self, records=self.fallback(), fallback=None)
+        if self.status != "completed":
+            return smaller
+        return replace(smaller, status="failed", code=ErrorCode.OUTPUT_TOO_LARGE.value)
 
     @property
     def size(self) -> int:
@@ -87,8 +102,17 @@ class OutcomeEncoder:
 
         records = self._run_records(end, self._max_bytes)
         if any(record.size > self._max_bytes for record in records):
+            end = replace(end, result=too_large(end.result))
             records = small(self._max_bytes)
-        return Outcome(offset=end.record.position.offset, records=records, fallback=small)
+        error = end.result.error
+        return Outcome(
+            offset=end.record.position.offset,
+            records=records,
+            fallback=small,
+            status=end.result.status,
+            code=None if error is None else error.code.value,
+            dead_letter=error is not None and error_rule(error.code).dead_letter,
+        )
 
     def refused(self, end: RunOutcome, problem: Problem) -> Outcome:
         """A request that could not be admitted, and whose run id is known: dead letter and failed result."""
@@ -97,7 +121,14 @@ class OutcomeEncoder:
         def small(max_letter: int = 0) -> Records:
             return (*kept, self._dead_letter(end, end.result.run_id, problem, max_letter))
 
-        return Outcome(offset=end.record.position.offset, records=small(self._max_bytes), fallback=small)
+        return Outcome(
+            offset=end.record.position.offset,
+            records=small(self._max_bytes),
+            fallback=small,
+            status=end.result.status,
+            code=problem.code.value,
+            dead_letter=True,
+        )
 
     def rejected(self, end: Rejected) -> Outcome:
         """A record whose run id is not known, or is another run's: a dead letter, and a line under the record's own id.
@@ -113,7 +144,13 @@ class OutcomeEncoder:
         def small(max_letter: int = 0) -> Records:
             return (kept, self._dead_letter(end, end.fallback_id, end.problem, max_letter))
 
-        return Outcome(offset=where.offset, records=small(self._max_bytes), fallback=small)
+        return Outcome(
+            offset=where.offset,
+            records=small(self._max_bytes),
+            fallback=small,
+            code=end.problem.code.value,
+            dead_letter=True,
+        )
 
     def _run_records(self, end: RunOutcome, max_letter: int) -> Records:
         records = (self._result(end), self._line_of_run(end))

@@ -120,6 +120,11 @@ class PiHarness:
         link = self._sidecar.current if self._sidecar else None
         return link.pid if link else None
 
+    @property
+    def sidecar_starts(self) -> int:
+        """How many processes the shared sidecar has had."""
+        return self._sidecar.starts if self._sidecar else 0
+
     def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
         """Pi takes none: all that a request may choose has a field of its own."""
         return f"the pi harness takes no options, not {', '.join(sorted(options))[:200]!r}" if options else None

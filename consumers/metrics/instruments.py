@@ -1,0 +1,137 @@
+"""What happened, counted and measured as it happens. All calls are plain, quick and never raise."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from opentelemetry.metrics import Counter, Histogram, Meter, NoOpMeterProvider
+
+from agentstream.consumers.metrics import names
+from agentstream.consumers.metrics.durations import Durations
+from agentstream.consumers.metrics.names import MetricName
+from agentstream.producers.outcomes import Outcome
+from agentstream.schemas.messages import Usage
+
+_SYSTEM: Final = {"messaging.system": "kafka"}
+
+
+def counter(meter: Meter, metric: MetricName) -> Counter:
+    """A counter of this name."""
+    return meter.create_counter(metric.name, metric.unit, metric.description)
+
+
+def histogram(meter: Meter, metric: MetricName) -> Histogram:
+    """A histogram of this name."""
+    return meter.create_histogram(
+        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
+    )
+
+
+class Metrics:
+    """One worker's. Labels are bounded: codes, statuses, harnesses, models of our own results; never ids."""
+
+    def __init__(self, meter: Meter, *, input_topic: str, group_id: str) -> None:
+        """`meter` is OpenTelemetry's, or one that does nothing (see `none`)."""
+        self.meter = meter
+        self.durations = Durations()
+        self._topic = {**_SYSTEM, "messaging.destination.name": input_topic, "messaging.consumer.group.name": group_id}
+        self._consumed = counter(meter, names.CONSUMED)
+        self._processed = histogram(meter, names.PROCESS_DURATION)
+        self._runs = counter(meter, names.RUNS)
+        self._dead_letters = counter(meter, names.DEAD_LETTERS)
+        self._duplicates = counter(meter, names.DUPLICATES)
+        self._retries = counter(meter, names.RETRIES)
+        self._voided = counter(meter, names.VOIDED)
+        self._claims = counter(meter, names.CLAIMS)
+        self._takeovers = counter(meter, names.TAKEOVERS)
+        self._transactions = histogram(meter, names.TRANSACTION_DURATION)
+        self._outcomes = histogram(meter, names.TRANSACTION_RESULTS)
+        self._commit_waits = histogram(meter, names.COMMIT_WAIT)
+        self._deltas = histogram(meter, names.DELTA_DURATION)
+        self._calls = histogram(meter, names.MODEL_DURATION)
+        self._tokens = histogram(meter, names.TOKEN_USAGE)
+        self._first_chunks = histogram(meter, names.TIME_TO_FIRST_CHUNK)
+
+    @classmethod
+    def none(cls) -> "Metrics":
+        """Measures nothing, but learns durations all the same."""
+        return cls(NoOpMeterProvider().get_meter("agentstream"), input_topic="", group_id="")
+
+    def received(self) -> None:
+        """A record was taken from the input."""
+        self._consumed.add(1, {**self._topic, "messaging.operation.name": "poll"})
+
+    def duplicate(self) -> None:
+        """A request was dropped, since it is known already."""
+        self._duplicates.add(1)
+
+    def processed(self, kind: str, model: str | None, seconds: float, error: str | None) -> None:
+        """A run's result was committed, so many seconds after its turn came."""
+        self.durations.learn(kind, model, seconds)
+        attributes = {**self._topic, "messaging.operation.name": "process", names.HARNESS: kind}
+        self._processed.record(seconds, attributes if error is None else {**attributes, "error.type": error})
+
+    def retried(self, code: str) -> None:
+        """An attempt failed and the run is tried again."""
+        self._retries.add(1, {"error.type": code})
+        self._voided.add(1, {names.REASON: "retry"})
+
+    def drained(self) -> None:
+        """An attempt was ended because the worker stops."""
+        self._voided.add(1, {names.REASON: "draining"})
+
+    def claimed(self, *, taken_over: bool, lost: int) -> None:
+        """A partition was claimed; `lost` runs were under way when its former owner vanished."""
+        self._claims.add(1)
+        if taken_over:
+            self._takeovers.add(1)
+        if lost:
+            self._voided.add(lost, {names.REASON: "takeover"})
+
+    def committed(self, outcomes: Iterable[Outcome], seconds: float | None, waits: Iterable[float]) -> None:
+        """A transaction was committed with these outcomes; `waits` are theirs, in seconds from being ready.
+
+        It took `seconds`; None where that was only found out afterwards.
+        """
+        count = 0
+        for outcome in outcomes:
+            count += 1
+            if outcome.status is not None:
+                ended = {names.STATUS: outcome.status}
+                self._runs.add(1, ended if outcome.code is None else {**ended, "error.type": outcome.code})
+            if outcome.dead_letter:
+                self._dead_letters.add(1, {"error.type": outcome.code or "_OTHER"})
+        if seconds is not None:
+            self._transactions.record(seconds)
+        self._outcomes.record(count)
+        for wait in waits:
+            self._commit_waits.record(wait)
+
+    def not_committed(self, seconds: float, error: str) -> None:
+        """A transaction failed, for `error`, a class of ours."""
+        self._transactions.record(seconds, {"error.type": error})
+
+    def delta_acknowledged(self, seconds: float) -> None:
+        """The brokers have a delta record, so long after it was handed over."""
+        self._deltas.record(seconds)
+
+    def model_called(
+        self, model: str | None, seconds: float, *, first_chunk_s: float | None, usage: Usage | None, error: str | None
+    ) -> None:
+        """A model call ended. `model` is what the run asked for, as `provider/id`."""
+        provider, _, name = (model or "/").rpartition("/")
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": usage.provider if usage is not None else provider or "_OTHER",
+            "gen_ai.request.model": usage.model if usage is not None else name,
+        }
+        self._calls.record(seconds, attributes if error is None else {**attributes, "error.type": error})
+        if first_chunk_s is not None:
+            self._first_chunks.record(first_chunk_s, attributes)
+        if usage is not None:
+            self._tokens.record(usage.input_tokens, {**attributes, "gen_ai.token.type": "input"})
+            self._tokens.record(usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
+
+    def tool_called(self, tool: str, seconds: float, *, error: str | None) -> None:
+        """A tool call ended. Tools are those that the worker allows: few."""
+        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+        self._calls.record(seconds, attributes if error is None else {**attributes, "error.type": error})
