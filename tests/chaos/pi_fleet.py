@@ -1,0 +1,132 @@
+"""Workers with the real Pi, their sidecars, and what of them is still there."""
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from agentstream.consumers.harness.sweep import MARK, ROOT_PREFIX
+from tests.chaos.fleet import Fleet
+from tests.chaos.pi_disk import Disk
+from tests.chaos.pi_model import KEYS
+
+TOOLS = "bash,read,write"
+
+
+@dataclass(kw_only=True)
+class PiFleet(Fleet):
+    """Workers of one group with the harness `pi`, all with their temporary directories on one disk."""
+
+    disk: Disk
+    """The disk."""
+    killed: set[int] = field(default_factory=set)
+    """Numbers of the workers that the test killed."""
+
+    @property
+    def serving(self) -> list[int]:
+        """Numbers of the workers that live and were not told to stop."""
+        return [
+            number
+            for number, worker in enumerate(self.workers)
+            if worker.returncode is None and number not in self.told_to_stop
+        ]
+
+    def sidecars(self, number: int) -> list[psutil.Process]:
+        """The worker's Node processes, the shared one first."""
+        try:
+            children = psutil.Process(self.workers[number].pid).children()
+            nodes = [child for child in children if any("main.js" in word for word in child.cmdline())]
+            return sorted(nodes, key=lambda node: node.create_time())
+        except psutil.Error:
+            return []
+
+    async def kill_worker(self, number: int) -> None:
+        """Kill -9."""
+        self.killed.add(number)
+        self.workers[number].kill()
+        await self.workers[number].wait()
+
+    def log_lines(self, word: str) -> list[str]:
+        """Lines of the workers' logs that hold a word."""
+        texts = [path.read_text(errors="replace") for path in sorted(self.logs.glob("worker-*.log"))]
+        return [line for text in texts for line in text.splitlines() if word in line]
+
+    def left_behind(self) -> list[str]:
+        """Processes and directories of workers that are all gone."""
+        found = [str(path.relative_to(self.disk.path)) for path in self.disk.path.glob(f"{ROOT_PREFIX}*")]
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and self._is_ours(process):
+                    found.append(f"{process.pid} {process.cmdline()[:4]}")
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        environment = process.environ()
+        if environment.get("AGENTSTREAM_TOPIC_PREFIX") == self.prefix:
+            return True
+        owner = environment.get(MARK, "").partition(".")[0]
+        return owner in {str(worker.pid) for worker in self.workers}
+
+
+def write_settings(directory: Path, base_url: str) -> Path:
+    """A settings file with the credentials of the load."""
+    path = directory / "agentstream.toml"
+    tables = (
+        f'[credentials.{name}]\nprovider = "offline"\napi_key = {json.dumps(key)}\n'
+        f'base_url = {json.dumps(base_url)}\napi = "openai-completions"\n'
+        for name, key in KEYS.items()
+    )
+    path.write_text("\n".join(tables))
+    return path
+
+
+def pi_fleet(bootstrap_servers: str, prefix: str, logs: Path, *, disk: Disk, base_url: str) -> PiFleet:
+    """A fleet whose workers find the model and the disk."""
+    return PiFleet(
+        bootstrap_servers=bootstrap_servers,
+        prefix=prefix,
+        logs=logs,
+        disk=disk,
+        environment={
+            "AGENTSTREAM_HARNESSES": "pi",
+            "AGENTSTREAM_TOOLS": TOOLS,
+            "AGENTSTREAM_CONFIG": str(write_settings(logs, base_url)),
+            "AGENTSTREAM_MODEL": "offline/demo",
+            "TMPDIR": str(disk.path),
+        },
+    )
+
+
+async def block_event_loop(sidecar: psutil.Process, seconds: float) -> bool:
+    """Keep the JavaScript of a sidecar busy, for real; False if its debugger could not be reached.
+
+    SIGUSR1 opens Node's debugger on loopback, and another Node tells it to spin.
+    """
+    program = """
+        const [pid, ms] = process.argv.slice(1).map(Number);
+        process.kill(pid, "SIGUSR1");
+        let target;
+        for (let tries = 0; tries < 50 && !target; tries++) {
+            await new Promise((resolve) => setTimeout(resolve, 50));
+            const list = await fetch("http://127.0.0.1:9229/json/list").then((r) => r.json()).catch(() => []);
+            target = list.find((one) => one.title.includes(`[${pid}]`));
+        }
+        if (!target) process.exit(3);
+        const socket = new WebSocket(target.webSocketDebuggerUrl);
+        await new Promise((resolve) => (socket.onopen = resolve));
+        const expression = `setTimeout(() => { const end = Date.now() + ${ms}; while (Date.now() < end); }, 20); 1`;
+        socket.send(JSON.stringify({ id: 1, method: "Runtime.evaluate", params: { expression } }));
+        await new Promise((resolve) => (socket.onmessage = resolve));
+        process.exit(0);
+    """
+    node = sidecar.exe()
+    arguments = ("--input-type=module", "-e", program, str(sidecar.pid), str(round(seconds * 1_000)))
+    spinning = await asyncio.create_subprocess_exec(
+        node, *arguments, env={"TOKEN": secrets.token_hex(4)}, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await spinning.wait() == 0
