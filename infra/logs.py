@@ -25,6 +25,11 @@ _NOISY: Mapping[str, int] = {
     "docker": logging.WARNING,
     "testcontainers": logging.WARNING,
     "urllib3": logging.WARNING,
+    "opentelemetry": logging.WARNING,
+    # A line or two for each export that fails: `telemetry.delivery` says it once. The other quotes headers it cannot
+    # read, with the key that stands in them.
+    "opentelemetry.exporter": logging.CRITICAL,
+    "opentelemetry.util.re": logging.CRITICAL,
 }
 
 

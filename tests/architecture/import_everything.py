@@ -17,6 +17,8 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def main() -> None:
+    # Loaded by the exporters' HTTP client. It finds out whether there is IPv6 by binding a socket: not our doing.
+    importlib.import_module("urllib3")
     package = importlib.import_module(sys.argv[1])
     found: list[str] = []
     loading = package.__name__

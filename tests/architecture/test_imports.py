@@ -51,6 +51,7 @@ def test_an_import_against_the_direction_is_noticed(path: str, text: str) -> Non
         ("infra/worker.py", "from aiokafka.producer.producer import AIOKafkaProducer"),
         ("consumers/worker.py", "from opentelemetry.sdk.trace import TracerProvider"),
         ("infra/cli.py", "from opentelemetry import sdk"),
+        ("infra/telemetry_too.py", "from opentelemetry.exporter.prometheus import PrometheusMetricReader"),
         ("consumers/worker.py", "import os\nx = os.environ"),
         ("schemas/a.py", "from os import getenv"),
         ("producers/a.py", "from pydantic_settings import BaseSettings"),

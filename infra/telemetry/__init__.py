@@ -1,0 +1,11 @@
+"""Where spans and measurements leave the process: the OpenTelemetry SDK, its exporters, and the books of what was lost.
+
+environment.py  which OTEL_* variables decide what     -> TelemetrySettings
+opening.py      open_telemetry(settings)               -> Telemetry: providers, flush, state; closes within a bound
+delivery.py     what reached one place and what did not, and when a line in the log is due
+exporters.py    the official exporters, their outcome entered in a Delivery
+processors.py   a bounded queue in front of each; which span goes where
+session.py      what the collector answered
+spans_file.py   spans as lines of a local file, and back
+probing.py      what `agentstream doctor` says about it
+"""

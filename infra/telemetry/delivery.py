@@ -1,0 +1,147 @@
+"""What reached one place and what did not: books, kept in memory and in order, told in one line per change.
+
+Plain and thread-safe: spans are ended on the event loop, exported in threads of their own, and read by the HTTP port.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+log = logging.getLogger(__name__)
+CALM_SECONDS = 10.0
+"""Without a loss for so long, the next success ends a disturbance. A collector that failed every other export would
+else have two lines in the log per batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Losses:
+    """Counts since the start, of spans or of data points."""
+
+    exported: int = 0
+    """Taken by the other side."""
+    failed: int = 0
+    """Sent, and refused or not answered."""
+    dropped: int = 0
+    """Never sent: the queue was full, or the process ended."""
+
+    @property
+    def lost(self) -> int:
+        """All that did not arrive."""
+        return self.failed + self.dropped
+
+
+class Delivery:
+    """The books of one exporter."""
+
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        where: str,
+        *,
+        capacity: int,
+        calm_s: float = CALM_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`name` of the exporter; `what` it carries, a plural; `where` to, without secrets.
+
+        `capacity` of its queue; 0: it has none.
+        """
+        self.name = name
+        self.where = where
+        self.capacity = capacity
+        self._what = what
+        self._calm_s = calm_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._exported = self._failed = self._dropped = 0
+        self._losing: str | None = None
+        self._lost_before = 0
+        self._lost_at = float("-inf")
+        self._arrived_at: float | None = None
+
+    @property
+    def losses(self) -> Losses:
+        """The counts."""
+        with self._lock:
+            return Losses(exported=self._exported, failed=self._failed, dropped=self._dropped)
+
+    @property
+    def pending(self) -> int:
+        """How many wait or are under way."""
+        return self._pending
+
+    def admit(self) -> bool:
+        """Make room for one; False if there is none: it is dropped, and counted."""
+        with self._lock:
+            if self._pending < self.capacity:
+                self._pending += 1
+                return True
+            self._dropped += 1
+            line = self._lost(f"more than {self.capacity:,} wait")
+        _say(line)
+        return False
+
+    def arrived(self, count: int, *, rejected: int = 0) -> None:
+        """An export was answered; `rejected`: how many of it the other side did not take."""
+        with self._lock:
+            self._pending = max(0, self._pending - count)  # measurements never wait
+            self._exported += count - rejected
+            self._failed += rejected
+            self._arrived_at = self._clock()
+            line = self._lost("some are rejected") if rejected else self._found_again()
+        _say(line)
+
+    def failed(self, count: int, reason: str) -> None:
+        """An export was given up; `reason` without secrets."""
+        with self._lock:
+            self._pending = max(0, self._pending - count)
+            self._failed += count
+            line = self._lost(reason)
+        _say(line)
+
+    def abandon(self) -> int:
+        """The process ends: what still waits is dropped. Returns how many that are."""
+        with self._lock:
+            left, self._pending = self._pending, 0
+            self._dropped += left
+        return left
+
+    def state(self) -> dict[str, JsonValue]:
+        """As it is shown to people."""
+        with self._lock:
+            return {
+                "to": self.where,
+                "losing": self._losing,
+                "pending": self._pending,
+                "exported": self._exported,
+                "failed": self._failed,
+                "dropped": self._dropped,
+                "last_success_s_ago": (
+                    None if self._arrived_at is None else round(self._clock() - self._arrived_at, 1)
+                ),
+            }
+
+    def _lost(self, reason: str) -> tuple[int, str] | None:
+        began, self._losing, self._lost_at = self._losing is None, reason, self._clock()
+        if not began:
+            return None
+        return logging.WARNING, f"{self._what} are lost on the way to {self.where}: {reason}; runs are not affected"
+
+    def _found_again(self) -> tuple[int, str] | None:
+        if self._losing is None or self._clock() - self._lost_at < self._calm_s:
+            return None
+        lost = self._failed + self._dropped
+        since, self._lost_before, self._losing = lost - self._lost_before, lost, None
+        return logging.INFO, f"{self._what} reach {self.where} again; {since:,} were lost meanwhile"
+
+
+def _say(line: tuple[int, str] | None) -> None:
+    """Outside the lock: a log that blocks must not hold up the event loop more than it does anyway."""
+    if line is not None:
+        log.log(*line)

@@ -1,0 +1,136 @@
+"""The official OTLP/HTTP exporters, with what became of each export entered in the books.
+
+Everything that OTEL_EXPORTER_OTLP_* says is left to them: headers, time-out, compression, certificates.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from agentstream.infra.telemetry.delivery import Delivery
+from agentstream.infra.telemetry.environment import Signal
+from agentstream.infra.telemetry.session import WatchedSession
+
+_NO_REASON = "the exporter does not say why"
+
+
+class CountingSpanExporter(SpanExporter):
+    """Hands spans to another exporter and enters what became of them."""
+
+    def __init__(self, inner: SpanExporter, delivery: Delivery, session: WatchedSession | None = None) -> None:
+        """`session` of the inner exporter, where it has one of ours."""
+        self._inner = inner
+        self._delivery = delivery
+        self._session = session
+        self._closed = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export them; never raises."""
+        if self._closed.is_set():
+            return SpanExportResult.FAILURE  # already counted as dropped
+        try:
+            reason = None if self._inner.export(spans) is SpanExportResult.SUCCESS else _NO_REASON
+        except Exception as error:  # noqa: BLE001  # whatever an encoder or the network raised, the spans are lost
+            reason = type(error).__name__
+        arrived = not self._closed.is_set() and _enter(self._delivery, len(spans), reason, self._session)
+        return SpanExportResult.SUCCESS if arrived else SpanExportResult.FAILURE
+
+    def abandon(self) -> None:
+        """Wait for nothing more: a retry that sleeps is woken, what has not arrived is entered as dropped."""
+        self._closed.set()
+        self._delivery.abandon()
+        self._inner.shutdown()
+
+    def shutdown(self) -> None:
+        """Called by the processor once its queue is empty, or its patience at an end."""
+        if not self._closed.is_set():
+            self.abandon()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is kept here."""
+        return True
+
+
+class CountingMetricExporter(MetricExporter):
+    """Hands measurements to the official exporter and enters what became of them."""
+
+    def __init__(self, inner: OTLPMetricExporter, delivery: Delivery, session: WatchedSession | None) -> None:
+        # The reader asks its exporter how to aggregate, under these names; OTEL_EXPORTER_OTLP_METRICS_* decide.
+        super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
+        self._inner = inner
+        self._delivery = delivery
+        self._session = session
+        self._closed = False
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **options: Any) -> MetricExportResult:
+        """Export them; never raises."""
+        if self._closed:
+            return MetricExportResult.FAILURE
+        try:
+            succeeded = self._inner.export(metrics_data, timeout_millis) is MetricExportResult.SUCCESS
+            reason = None if succeeded else _NO_REASON
+        except Exception as error:  # noqa: BLE001  # as above
+            reason = type(error).__name__
+        arrived = _enter(self._delivery, _points(metrics_data), reason, self._session)
+        return MetricExportResult.SUCCESS if arrived else MetricExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Nothing is kept here."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **options: Any) -> None:
+        """Send no more; a retry that sleeps is woken."""
+        if not self._closed:
+            self._closed = True
+            self._inner.shutdown()
+
+
+def otlp_span_exporter(
+    endpoint: str, delivery: Delivery, *, only_headers: Mapping[str, str] | None = None
+) -> CountingSpanExporter:
+    """Build one; `only_headers`: those of a named target, which gets no others.
+
+    Raises ValueError, OSError, RuntimeError or ImportError for variables that cannot be used.
+    """
+    session = _session("traces") if only_headers is None else WatchedSession("traces", only=only_headers)
+    return CountingSpanExporter(OTLPSpanExporter(endpoint=endpoint, session=session), delivery, session)
+
+
+def otlp_metric_exporter(endpoint: str, delivery: Delivery) -> CountingMetricExporter:
+    """Build one. Raises as `otlp_span_exporter`."""
+    session = _session("metrics")
+    return CountingMetricExporter(OTLPMetricExporter(endpoint=endpoint, session=session), delivery, session)
+
+
+def _session(signal: Signal) -> WatchedSession | None:
+    """None where a variable asks for somebody else's session, which knows how to log in: then reasons are not known."""
+    named = (f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{each}CREDENTIAL_PROVIDER" for each in ("", f"{signal.upper()}_"))
+    return None if any(os.environ.get(name) for name in named) else WatchedSession(signal)
+
+
+def _enter(delivery: Delivery, count: int, reason: str | None, session: WatchedSession | None) -> bool:
+    """Enter the end of an export; `reason` why it failed, as far as the exporter told. Returns whether it arrived."""
+    answer = None if session is None else session.answer
+    if answer is not None and (reason is not None or answer.status is not None):
+        reason = answer.refusal or reason
+    if reason is None:
+        delivery.arrived(count, rejected=0 if answer is None else min(count, answer.rejected))
+    else:
+        delivery.failed(count, reason)
+    return reason is None
+
+
+def _points(data: MetricsData) -> int:
+    return sum(
+        len(metric.data.data_points)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
