@@ -61,7 +61,9 @@ class MavenBroker(LocalBroker):
         self._options = options
         self._progress = progress
         self._ports = client_ports(options)
-        self._controller_port = free_ports(options.brokers + 1)[-1]
+        self._controller_ports = [port for port in free_ports(2 * options.brokers) if port not in self._ports][
+            : options.brokers
+        ]
         self._home: Path | None = None
         self._nodes: dict[int, _Node] = {}
 
@@ -138,14 +140,15 @@ class MavenBroker(LocalBroker):
 
     def _properties(self, home: Path, number: int) -> dict[str, str]:
         here = f"PLAINTEXT://127.0.0.1:{self._ports[number - 1]}"
-        controller = f"CONTROLLER://127.0.0.1:{self._controller_port}"
-        first = number == 1
+        controller = f"CONTROLLER://127.0.0.1:{self._controller_ports[number - 1]}"
+        # Each node votes: were one alone the controller, no partition would get another leader while it is down.
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controller_ports, start=1))
         return {
-            "process.roles": "broker,controller" if first else "broker",
+            "process.roles": "broker,controller",
             "node.id": str(number),
-            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{here},{controller}" if first else here,
+            "listeners": f"{here},{controller}",
             "advertised.listeners": here,
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(home / f"data-{number}"),

@@ -25,7 +25,7 @@ class BrokerOptions:
     port: int | None = None
     """Port of the first node; absent: a free one."""
     brokers: int = 1
-    """Nodes of the cluster; the first one is the controller as well."""
+    """Nodes of the cluster; the first one is a controller as well, and from Maven's jars every one is."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Server properties of every node, over the defaults."""
     scram_users: Mapping[str, str] = field(default_factory=dict)

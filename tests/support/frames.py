@@ -1,5 +1,6 @@
 """Kafka's requests and answers as they lie on the wire, as far as a proxy must understand them."""
 
+import asyncio
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from aiokafka.protocol.api import RequestStruct
 Change = Callable[[Any], None]
 """Changes a decoded answer in place."""
 
+HOST = "127.0.0.1"
+"""Where every proxy listens."""
+
 
 class Api(IntEnum):
     """The requests that tests speak of, by API key."""
@@ -21,13 +25,16 @@ class Api(IntEnum):
     PRODUCE = 0
     FETCH = 1
     METADATA = 3
+    OFFSET_COMMIT = 8
     OFFSET_FETCH = 9
     FIND_COORDINATOR = 10
     JOIN_GROUP = 11
     HEARTBEAT = 12
+    LEAVE_GROUP = 13
     SYNC_GROUP = 14
     INIT_PRODUCER_ID = 22
     ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
     END_TXN = 26
 
 
@@ -90,3 +97,30 @@ def setting(**values: object) -> Change:
         vars(response).update(values)
 
     return change
+
+
+def redirected(call: Call, answer: bytes, ports: Mapping[int, int]) -> bytes:
+    """The answer with a proxy's ports in place of the brokers': who asks for addresses learns no others."""
+
+    def move_brokers(response: Any) -> None:
+        response.brokers = [(node, HOST, ports[port], *rest) for node, _, port, *rest in response.brokers]
+
+    def move_coordinator(response: Any) -> None:
+        if response.port in ports:
+            response.host, response.port = HOST, ports[response.port]
+
+    if call.api == Api.METADATA:
+        return call.rewritten(answer, move_brokers)
+    return call.rewritten(answer, move_coordinator) if call.api == Api.FIND_COORDINATOR else answer
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """The next frame, without its size. Raises IncompleteReadError at the end."""
+    (size,) = struct.unpack(">i", await reader.readexactly(4))
+    return await reader.readexactly(size)
+
+
+async def write_frame(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    """Send a frame, with its size before it."""
+    writer.write(struct.pack(">i", len(frame)) + frame)
+    await writer.drain()

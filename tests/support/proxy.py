@@ -11,19 +11,16 @@ that a client which starts with the proxy's address never learns another.
 
 import asyncio
 import contextlib
-import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.frames import Api, Call
+from tests.support.frames import HOST, Api, Call, read_frame, redirected, write_frame
 from tests.support.proxy_rules import Action, Cut, Hold, Rewrite, Rule
 from tests.support.waiting import patience
 
 __all__ = ["Cut", "Hold", "KafkaProxy", "Rewrite", "Rule"]
-
-HOST = "127.0.0.1"
 
 
 class KafkaProxy:
@@ -103,16 +100,7 @@ class KafkaProxy:
 
     def rewrite_addresses(self, call: Call, answer: bytes) -> bytes:
         """The answer with the proxy's ports in place of the brokers'."""
-        if call.api == Api.METADATA:
-            return call.rewritten(answer, self._move_brokers)
-        return call.rewritten(answer, self._move_coordinator) if call.api == Api.FIND_COORDINATOR else answer
-
-    def _move_brokers(self, response: Any) -> None:
-        response.brokers = [(node, HOST, self._ports[port], *rest) for node, _, port, *rest in response.brokers]
-
-    def _move_coordinator(self, response: Any) -> None:
-        if response.port in self._ports:
-            response.host, response.port = HOST, self._ports[response.port]
+        return redirected(call, answer, self._ports)
 
     def _serve(
         self, host: str, port: int
@@ -171,7 +159,7 @@ class _Connection:
 
     async def _requests(self) -> None:
         while True:
-            call = Call(await _read(self._client_reader), self._number)
+            call = Call(await read_frame(self._client_reader), self._number)
             self.client_id = call.client_id
             rule = await self._proxy.rule_for(call)
             action = None if rule is None else rule.action
@@ -180,11 +168,11 @@ class _Connection:
             if rule is not None and action is Hold.REQUEST:
                 await rule.lifted()
             self._asked.append((call, rule))
-            await _write(self._broker_writer, call.frame)
+            await write_frame(self._broker_writer, call.frame)
 
     async def _answers(self) -> None:
         while True:
-            answer = await _read(self._broker_reader)
+            answer = await read_frame(self._broker_reader)
             call, rule = self._asked.popleft()
             answer = self._proxy.rewrite_addresses(call, answer)
             action = None if rule is None else rule.action
@@ -194,16 +182,6 @@ class _Connection:
                 await rule.lifted()
             if isinstance(action, Rewrite):
                 answer = call.rewritten(answer, action.change)
-            await _write(self._client_writer, answer)
+            await write_frame(self._client_writer, answer)
             if rule is not None:
                 await rule.note_answer()
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    (size,) = struct.unpack(">i", await reader.readexactly(4))
-    return await reader.readexactly(size)
-
-
-async def _write(writer: asyncio.StreamWriter, frame: bytes) -> None:
-    writer.write(struct.pack(">i", len(frame)) + frame)
-    await writer.drain()
