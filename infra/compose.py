@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider, TracerProvider
+from pydantic import JsonValue
 
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.agent_config import WorkerAgentConfig
@@ -27,11 +28,20 @@ from agentstream.consumers.readers.tail import Tail
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.source import Assignments, Source
 from agentstream.consumers.worker import Worker
-from agentstream.infra.connection import kafka_connection, named_credentials, redactor, retry_ceilings, run_limits
+from agentstream.infra.connection import (
+    kafka_connection,
+    named_credentials,
+    redactor,
+    retry_ceilings,
+    run_limits,
+    trace_targets,
+)
 from agentstream.infra.harnesses import open_harnesses
 from agentstream.infra.redacting import RedactingEncoder
 from agentstream.infra.run_log import LoggedRuns
 from agentstream.infra.settings import Settings
+from agentstream.infra.telemetry.environment import telemetry_settings
+from agentstream.infra.telemetry.opening import open_telemetry
 from agentstream.infra.toolchain import Progress, quiet
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.deltas import DeltaPublisher
@@ -84,6 +94,10 @@ class WorkerPlan:
     """Where measurements go."""
     flush_spans: Callable[[], None] = _nothing
     """Asks that ended spans be exported soon; never waits."""
+    metrics_text: Callable[[], bytes] | None = None
+    """The measurements in Prometheus' text format, from any thread; None: they are not kept for that."""
+    telemetry_state: Callable[[], dict[str, JsonValue]] = dict
+    """What reached each place that spans and measurements go to, and what was lost."""
 
     @property
     def max_record_bytes(self) -> int:
@@ -113,8 +127,19 @@ async def open_plan(
     connection = kafka_connection(settings.kafka, bootstrap_servers=bootstrap_servers)
     secrets = redactor(settings)
     named_credentials(settings)  # what is wrong with them should be said before Node is started
-    async with open_harnesses(settings, secrets, progress) as harnesses:
+    telemetry = open_telemetry(
+        telemetry_settings(),
+        targets=trace_targets(settings),
+        trace_dir=settings.trace_dir,
+        metrics_page=settings.http_port != 0,
+    )
+    async with telemetry as opened, open_harnesses(settings, secrets, progress) as harnesses:
         yield WorkerPlan(
+            tracer_provider=opened.tracer_provider,
+            meter_provider=opened.meter_provider,
+            flush_spans=opened.flush,
+            metrics_text=opened.metrics_text,
+            telemetry_state=opened.state,
             connection=connection,
             topics=Topics(prefix=settings.topic_prefix),
             group_id=settings.group_id,

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from agentstream.consumers.harness.port import Credentials, RunLimits
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import RetryCeilings
-from agentstream.infra.settings import CredentialSettings, KafkaSettings, Settings
+from agentstream.infra.settings import CredentialSettings, KafkaSettings, Settings, TraceTargetSettings
 from agentstream.infra.settings_file import SettingsError
+from agentstream.infra.telemetry.environment import TraceTarget, telemetry_secrets
 from agentstream.producers.connection import KafkaConnection
 
 _TOKEN_TIMEOUT_S = 10.0
@@ -45,6 +46,11 @@ def named_credentials(settings: Settings) -> dict[str, Credentials]:
     return {name: _credentials(name, given) for name, given in settings.credentials.items()}
 
 
+def trace_targets(settings: Settings) -> dict[str, TraceTarget]:
+    """The places for spans by name. Raises SettingsError where a variable that should hold a header is not set."""
+    return {name: _trace_target(name, given) for name, given in settings.trace_targets.items()}
+
+
 def run_limits(settings: Settings) -> RunLimits:
     """The worker's bounds."""
     return RunLimits(**settings.limits.model_dump())
@@ -70,6 +76,25 @@ def _secrets(settings: Settings) -> Iterator[str]:
             yield key
         for header in given.headers.values():
             yield header.get_secret_value()
+    for target in settings.trace_targets.values():
+        for value in _trace_headers(target).values():
+            yield from (value, value.rpartition(" ")[2])
+    yield from telemetry_secrets()
+
+
+def _trace_target(name: str, given: TraceTargetSettings) -> TraceTarget:
+    headers = _trace_headers(given)
+    if given.authorization_env is not None and "authorization" not in headers:
+        raise SettingsError(f"{given.authorization_env}: is not set, and trace_targets.{name} is to send it")
+    path = "/v1/traces"
+    endpoint = given.endpoint if given.endpoint.endswith(path) else given.endpoint.removesuffix("/") + path
+    return TraceTarget(endpoint=endpoint, headers=headers, exclusive=given.exclusive)
+
+
+def _trace_headers(given: TraceTargetSettings) -> dict[str, str]:
+    headers = {name.lower(): value.get_secret_value() for name, value in given.headers.items()}
+    authorization = _secret(given.authorization) or os.environ.get(given.authorization_env or "")
+    return {**headers, **({"authorization": authorization} if authorization else {})}
 
 
 def _credentials(name: str, given: CredentialSettings) -> Credentials:

@@ -8,7 +8,7 @@ from agentstream.infra.broker.external import ExternalBroker
 from agentstream.infra.broker.port import BrokerError, BrokerOptions, is_free
 from agentstream.infra.compose import WorkerPlan, open_plan
 from agentstream.infra.connection import kafka_connection
-from agentstream.infra.dev_state import published
+from agentstream.infra.dev_state import published, state_directory
 from agentstream.infra.models import Chosen, usable_model
 from agentstream.infra.settings import Settings
 from agentstream.infra.topics import apply_topics
@@ -31,9 +31,10 @@ async def run(settings: Settings, *, partitions: int | None, port: int | None, s
             topics = Topics(prefix=settings.topic_prefix)
             connection = kafka_connection(settings.kafka, bootstrap_servers=bootstrap)
             await apply_topics(connection, topics, partitions=partitions, max_request_bytes=settings.max_request_bytes)
-            async with open_plan(chosen.settings, bootstrap_servers=bootstrap, progress=say) as plan:
+            kept = _with_spans(chosen.settings)
+            async with open_plan(kept, bootstrap_servers=bootstrap, progress=say) as plan:
                 say_findings(plan)
-                with published(bootstrap, chosen.settings):
+                with published(bootstrap, kept):
                     ready = _ready(broker, chosen, plan)
                     serving = serve(
                         plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready)
@@ -54,6 +55,12 @@ async def _while_kafka_runs(broker: LocalBroker, serving: Coroutine[None, None, 
         for task in (worker, kafka):
             task.cancel()
         await asyncio.gather(worker, kafka, return_exceptions=True)
+
+
+def _with_spans(settings: Settings) -> Settings:
+    """Spans are kept for `agentstream trace`, where nothing else is said."""
+    directory = settings.trace_dir or state_directory() / "traces"
+    return settings.model_copy(update={"trace_dir": directory.resolve()})
 
 
 def _broker(settings: Settings, port: int | None, say: Say) -> LocalBroker:

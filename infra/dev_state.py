@@ -16,7 +16,9 @@ from pydantic import SecretStr
 from agentstream.infra.settings import CredentialSettings, Settings
 
 _SAME_START_S = 2.0
-_SHOWN = frozenset({"topic_prefix", "group_id", "harnesses", "model", "tools", "limits", "retry", "max_request_bytes"})
+_SHOWN = frozenset(
+    {"topic_prefix", "group_id", "harnesses", "model", "tools", "limits", "retry", "max_request_bytes", "trace_dir"}
+)
 _ELSEWHERE = SecretStr("known to `agentstream dev` only")
 
 

@@ -4,22 +4,26 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aiokafka.errors import KafkaError
 
 from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
-from agentstream.infra.connection import named_credentials, redactor
+from agentstream.infra.connection import named_credentials, redactor, trace_targets
 from agentstream.infra.harnesses import open_harnesses
 from agentstream.infra.interface import Interface, read_interface
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import SettingsError, unknown_variables
+from agentstream.infra.telemetry.environment import Destination, Signal, telemetry_settings
 from agentstream.infra.toolchain import ToolMissing, find_node
 from agentstream.infra.topic_admin import topic_admin
 from agentstream.infra.topic_plan import plan_topics
 from agentstream.infra.topics import TopicsError, every_topic
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
+
+if TYPE_CHECKING:
+    from agentstream.infra.telemetry.probing import Probe
 
 Verdict = Literal["ok", "warning", "broken"]
 _PATIENCE_S = 60.0
@@ -65,6 +69,8 @@ async def examine(settings: Settings, connect: Callable[[], tuple[KafkaConnectio
     async for check in _harnesses(settings):
         yield check
     for check in _agent(settings):
+        yield check
+    async for check in _telemetry(settings):
         yield check
 
 
@@ -134,6 +140,34 @@ def _agent(settings: Settings) -> list[Check]:
     except SettingsError as error:
         return [_broken("credentials", str(error), "Correct the settings.")]
     return [_credentials(settings), _model(settings, interface), *_files(settings, interface)]
+
+
+async def _telemetry(settings: Settings) -> AsyncIterator[Check]:
+    from agentstream.infra.telemetry.probing import probe, probe_target  # loads the SDK
+
+    otel = telemetry_settings()
+    if otel.disabled:
+        yield _ok("traces", "off, by OTEL_SDK_DISABLED")
+        return
+    for problem in otel.problems:
+        yield _warning("telemetry", problem, "Correct or unset it.")
+    signals: tuple[tuple[Signal, Destination], ...] = (("traces", otel.traces), ("metrics", otel.metrics))
+    for signal, place in signals:
+        if place.endpoint is not None:
+            yield _probed(signal, await asyncio.to_thread(probe, signal, place.endpoint))
+        elif not place.problem:
+            yield _ok(signal, f"not exported: {place.off_because}")
+    try:
+        targets = trace_targets(settings)
+    except SettingsError as error:
+        yield _broken("trace targets", str(error), "Correct the settings.")
+        return
+    for name, target in targets.items():
+        yield _probed(f"traces of {name}", await asyncio.to_thread(probe_target, target))
+
+
+def _probed(name: str, probed: "Probe") -> Check:
+    return _warning(name, probed.found, probed.advice) if probed.advice else _ok(name, probed.found)
 
 
 def _credentials(settings: Settings) -> Check:

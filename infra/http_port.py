@@ -1,10 +1,12 @@
-"""The worker's HTTP port: /livez, /readyz and /status for probes and people. Answers from a thread of its own, so that
-it can still say so when the event loop is stuck."""
+"""The worker's HTTP port: /livez, /readyz, /status and /metrics for probes and people.
+
+It answers from a thread of its own, so that it can still say so when the event loop is stuck.
+"""
 
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +24,8 @@ from agentstream.infra.settings_file import SettingsError
 AT_ONCE = 16
 """Connections; more are closed unanswered. Whoever is slow holds one of them for five seconds."""
 STATUS_SECONDS = 5.0
-_NOT_FOUND = "only /livez, /readyz and /status are here"
+_NOT_FOUND = "only /livez, /readyz, /status and /metrics are here"
+_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HttpPort:
@@ -54,7 +57,7 @@ class HttpPort:
             health = Health(worker, plan.harnesses, lambda: coordinator.partition_count(plan.topics.invoke_requests))
             looking = asyncio.create_task(health.watch(), name="health")
             try:
-                async with self.answering(health):
+                async with self.answering(health, plan.telemetry_state, plan.metrics_text):
                     yield
             finally:
                 looking.cancel()
@@ -62,9 +65,15 @@ class HttpPort:
                     await looking
 
     @asynccontextmanager
-    async def answering(self, health: Health) -> AsyncIterator[None]:
-        """Answer with what `health` says."""
+    async def answering(
+        self,
+        health: Health,
+        telemetry: Callable[[], dict[str, JsonValue]] = dict,
+        metrics_text: Callable[[], bytes] | None = None,
+    ) -> AsyncIterator[None]:
+        """Answer with what `health` and `telemetry` say, and with the measurements if there are any."""
         self._server.asked = (health, asyncio.get_running_loop())
+        self._server.telemetry, self._server.metrics_text = telemetry, metrics_text
         threading.Thread(target=self._server.serve_forever, name="http port", daemon=True).start()
         try:
             yield
@@ -76,6 +85,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     asked: tuple[Health, asyncio.AbstractEventLoop]
+    telemetry: Callable[[], dict[str, JsonValue]]
+    metrics_text: Callable[[], bytes] | None
 
     def __init__(self, *arguments: Any) -> None:
         self._room = threading.BoundedSemaphore(AT_ONCE)
@@ -112,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._verdict(self._health.unready)
             case "/status":
                 self._status()
+            case "/metrics":
+                self._metrics()
             case _:
                 self._answer(404, {"error": _NOT_FOUND})
 
@@ -129,12 +142,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, {"error": self._health.stuck or "the event loop does not answer"})
 
     async def _read_status(self) -> dict[str, JsonValue]:
-        return self._health.status()
+        return {**self._health.status(), "telemetry": cast("_Server", self.server).telemetry()}
+
+    def _metrics(self) -> None:
+        text = cast("_Server", self.server).metrics_text
+        if text is None:
+            self._answer(404, {"error": "OTEL_METRICS_EXPORTER or OTEL_SDK_DISABLED keeps them from here"})
+        else:
+            self._send(200, text(), _PROMETHEUS_TEXT)
 
     def _answer(self, code: int, body: dict[str, JsonValue]) -> None:
-        content = json.dumps(body).encode() + b"\n"
+        self._send(code, json.dumps(body).encode() + b"\n", "application/json")
+
+    def _send(self, code: int, content: bytes, kind: str) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
         if code == 405:

@@ -5,10 +5,12 @@
     AGENTSTREAM_LIMITS_*  bounds of a run               [limits]
     AGENTSTREAM_RETRY_*   longest waits before a retry  [retry]
     OPENAI_API_KEY, ANTHROPIC_API_KEY                   [credentials.NAME]
+    OTEL_*              traces and metrics, read by OpenTelemetry; [trace_targets.NAME] for requests that name one
 
 The file is `agentstream.toml` in the current directory, or the one that `--config` or AGENTSTREAM_CONFIG names.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, FilePath, SecretStr, StringConstraints, model_validator
@@ -174,6 +176,16 @@ class CredentialSettings(_Settings):
     output_price: Price | None = Field(default=None, description="USD per million output tokens, as text.")
 
 
+class TraceTargetSettings(_Settings):
+    """A place for the spans of requests that name it. Only the file holds these."""
+
+    endpoint: Url = Field(description="Where OTLP/HTTP is spoken; `/v1/traces` is put behind it, unless it is there.")
+    authorization: SecretStr | None = Field(default=None, description="The Authorization header, whole; a secret.")
+    authorization_env: str | None = Field(default=None, description="The environment variable that holds it.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Additional headers; secrets.")
+    exclusive: bool = Field(default=False, description="Keep these spans from OTEL_EXPORTER_OTLP_ENDPOINT.")
+
+
 class Settings(_Settings):
     """Everything that is configured."""
 
@@ -211,7 +223,7 @@ class Settings(_Settings):
         default="none", description="Where the shell tool runs: bubblewrap keeps it in its directory (Linux)."
     )
     http_port: int = Field(
-        default=0, ge=0, le=65_535, description="Port of /livez, /readyz and /status of a worker; 0: none."
+        default=0, ge=0, le=65_535, description="Port of /livez, /readyz, /status and /metrics of a worker; 0: none."
     )
     http_host: str = Field(
         default="127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 for probes from elsewhere."
@@ -226,6 +238,12 @@ class Settings(_Settings):
     )
     credentials: dict[Name, CredentialSettings] = Field(
         default_factory=dict, description="Credentials by the name under which requests ask for them."
+    )
+    trace_targets: dict[Name, TraceTargetSettings] = Field(
+        default_factory=dict, description="Places for spans by the name under which requests ask for them."
+    )
+    trace_dir: Path | None = Field(
+        default=None, description="Directory in which a worker keeps its last spans, 32 MiB at most; absent: none."
     )
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from agentstream.infra.settings import (
     LimitSettings,
     RetrySettings,
     Settings,
+    TraceTargetSettings,
 )
 
 S = TypeVar("S", bound=BaseSettings)
@@ -29,6 +30,7 @@ CONFIG_VARIABLE = "AGENTSTREAM_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "AGENTSTREAM_BROKER", "AGENTSTREAM_RUN"})
 """Ours, and no settings: which file, which local broker, and the mark of a run's processes."""
 _PROVIDERS = {"openai": "OPENAI", "anthropic": "ANTHROPIC"}
+_TABLES = frozenset({"kafka", "limits", "retry", "credentials", "trace_targets"})
 _SENTENCES = {
     "missing": "is required",
     "extra_forbidden": "is no setting",
@@ -58,7 +60,14 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
     credentials = _from_environment() | {
         name: _made(CredentialSettings, _table(named, name, where), where, f"credentials.{name}.") for name in named
     }
-    nested = {"kafka": kafka, "limits": limits, "retry": retry, "credentials": credentials}
+    places = _table(content, "trace_targets", where)
+    targets = {
+        name: _made(TraceTargetSettings, _table(places, name, where), where, f"trace_targets.{name}.")
+        for name in places
+    }
+    nested = {
+        "kafka": kafka, "limits": limits, "retry": retry, "credentials": credentials, "trace_targets": targets
+    }  # fmt: skip
     return _layered(Settings, content, where, "", over={**nested, **(overrides or {})})
 
 
@@ -93,7 +102,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _table(content: dict[str, object], name: str, where: str) -> dict[str, object]:
-    table = content.pop(name, {}) if name in ("kafka", "limits", "retry", "credentials") else content[name]
+    table = content.pop(name, {}) if name in _TABLES else content[name]
     if not isinstance(table, dict):
         raise SettingsError(f"{name} in {where}: must be a table")
     return table

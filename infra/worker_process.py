@@ -62,7 +62,7 @@ async def serve(
         await stack.enter_async_context(Gauges(worker, plan.harnesses).watching())
         if port is not None:
             await stack.enter_async_context(port.watching(worker, plan))
-            log.info("/livez, /readyz and /status are answered on port %d", port.number)
+            log.info("/livez, /readyz, /status and /metrics are answered on port %d", port.number)
         serving = asyncio.create_task(worker.serve(stop, grace_s=grace_seconds), name="worker")
         joining = asyncio.create_task(worker.assigned_once.wait(), name="joining")
         stopping = asyncio.create_task(stop.wait(), name="stopping")

@@ -7,7 +7,7 @@ exported (the SDK would try localhost), and a value that cannot be used is one l
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -61,6 +61,18 @@ class TelemetrySettings:
     """The service's name; None: a variable names it."""
     problems: tuple[str, ...] = ()
     """What in the variables cannot be used, one line each, without values of headers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceTarget:
+    """A place that requests may name for their spans."""
+
+    endpoint: str
+    """The full URL."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent there and nowhere else; secrets."""
+    exclusive: bool = False
+    """Whether the default endpoint does not get these spans."""
 
 
 def telemetry_settings(

@@ -99,17 +99,17 @@ def otlp_span_exporter(
 
     Raises ValueError, OSError, RuntimeError or ImportError for variables that cannot be used.
     """
-    session = _session("traces") if only_headers is None else WatchedSession("traces", only=only_headers)
+    session = watched_session("traces") if only_headers is None else WatchedSession("traces", only=only_headers)
     return CountingSpanExporter(OTLPSpanExporter(endpoint=endpoint, session=session), delivery, session)
 
 
 def otlp_metric_exporter(endpoint: str, delivery: Delivery) -> CountingMetricExporter:
     """Build one. Raises as `otlp_span_exporter`."""
-    session = _session("metrics")
+    session = watched_session("metrics")
     return CountingMetricExporter(OTLPMetricExporter(endpoint=endpoint, session=session), delivery, session)
 
 
-def _session(signal: Signal) -> WatchedSession | None:
+def watched_session(signal: Signal) -> WatchedSession | None:
     """None where a variable asks for somebody else's session, which knows how to log in: then reasons are not known."""
     named = (f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{each}CREDENTIAL_PROVIDER" for each in ("", f"{signal.upper()}_"))
     return None if any(os.environ.get(name) for name in named) else WatchedSession(signal)

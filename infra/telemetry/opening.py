@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import JsonValue
 
 from agentstream.infra.telemetry.delivery import CALM_SECONDS, Delivery, Losses
-from agentstream.infra.telemetry.environment import TelemetrySettings, shown
+from agentstream.infra.telemetry.environment import TelemetrySettings, TraceTarget, shown
 from agentstream.infra.telemetry.exporters import CountingSpanExporter, otlp_metric_exporter, otlp_span_exporter
 from agentstream.infra.telemetry.ids import WantedIds
 from agentstream.infra.telemetry.loss_metrics import observe_losses
@@ -35,18 +35,6 @@ CLOSE_SECONDS = 5.0
 """A collector that hangs delays the end of the process by this at most."""
 _UNUSABLE = (ValueError, OSError, RuntimeError, ImportError)
 DEFAULT, LOCAL, METRICS = "default", "file", "metrics"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TraceTarget:
-    """A place that requests may name for their spans."""
-
-    endpoint: str
-    """The full URL."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent there and nowhere else; secrets."""
-    exclusive: bool = False
-    """Whether the default endpoint does not get these spans."""
 
 
 @dataclass(frozen=True, kw_only=True)

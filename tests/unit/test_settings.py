@@ -192,7 +192,7 @@ def test_the_readme_lists_every_setting_with_its_default_and_no_other() -> None:
             (RetrySettings, "AGENTSTREAM_RETRY_"),
         )
         for name, field in model.model_fields.items()
-        if name not in {"kafka", "limits", "retry", "credentials"}
+        if name not in {"kafka", "limits", "retry", "credentials", "trace_targets"}
     ]
     others = ("AGENTSTREAM_CONFIG", "AGENTSTREAM_BROKER")
     assert [row for row in listed if not any(name in row for name in others)] == rows
