@@ -65,6 +65,13 @@ class Watchdog:
             return Failed(code=ErrorCode.OUTPUT_TOO_LARGE, detail=detail)
         return None
 
+    def waits(self, *, at: float) -> None:
+        """The harness has no room for the run yet: the time to its first event begins when it has.
+
+        A sidecar that died took 64 runs along, and each was tried again apart: the last ones waited for minutes.
+        """
+        self._first_due = at + self._limits.first_event_ms / 1000
+
     def emitted(self, *, at: float) -> None:
         """A record went to the delta topic."""
         self._alive_due = at + ALIVE_SECONDS

@@ -1,6 +1,6 @@
 """The harness port: what an adapter gets, what it yields, what it promises.
 
-Harness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
+Harness.run(HarnessRequest) -> HarnessEvent | Waiting …, one Finished | Failed
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -146,6 +146,14 @@ HarnessEvent = (
 Terminal = Finished | Failed
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """The harness has no room for the run yet. No event of the run: its limit on the first one begins anew.
+
+    Only `apart` makes a run wait. The total time is its bound.
+    """
+
+
 class Harness(Protocol):
     """Runs an agent. Opened and closed by the composition root with `async with`; used by many runs at once.
 
@@ -155,6 +163,7 @@ class Harness(Protocol):
     - Cancelled (its task, or `aclose()` of the iterator), it ends within two seconds and leaves no process behind.
     - Every message that the agent adds is a `MessageEnded`, tool responses (role `tool`) included, in order.
     - Turns count from 1, and every event between TurnStarted and TurnEnded carries its turn.
+    - While a run has to wait for room it says so, with `Waiting` at least every second.
     - It needs no Kafka.
     """
 
@@ -175,7 +184,7 @@ class Harness(Protocol):
         """
         ...
 
-    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
+    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Waiting | Terminal]:
         """Run the agent once. See the class for what is guaranteed."""
         ...
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal, Waiting
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import (
     UNNUMBERED,
@@ -61,7 +61,7 @@ async def hear(stage: Stage, request: HarnessRequest, into: Heard | None = None)
         assert not heard.terminals, f"{event} came after {heard.terminals}"
         if isinstance(event, Finished | Failed):
             heard.terminals.append(event)
-        else:
+        elif not isinstance(event, Waiting):
             heard.events.append(event)
     return heard
 
@@ -283,7 +283,7 @@ async def test_a_reader_that_is_slower_than_the_agent_loses_nothing(stage: Stage
             await asyncio.sleep(0)
         if isinstance(event, Finished | Failed):
             heard.terminals.append(event)
-        else:
+        elif not isinstance(event, Waiting):
             heard.events.append(event)
     assert isinstance(heard.terminal, Finished)
     assert sum(len(event.delta) for event in heard.events if isinstance(event, PartDelta)) == LARGE_BYTES

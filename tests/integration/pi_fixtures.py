@@ -12,7 +12,15 @@ import psutil
 from agentstream.consumers.harness.launcher import Launcher
 from agentstream.consumers.harness.pi import PiHarness, PiSettings
 from agentstream.consumers.harness.pi_tools import PythonTool
-from agentstream.consumers.harness.port import Credentials, Failed, Finished, HarnessRequest, RunLimits, Terminal
+from agentstream.consumers.harness.port import (
+    Credentials,
+    Failed,
+    Finished,
+    HarnessRequest,
+    RunLimits,
+    Terminal,
+    Waiting,
+)
 from agentstream.consumers.harness.sidecar import Patience
 from agentstream.consumers.harness.sweep import MARK
 from agentstream.infra.offline_model import OfflineModel
@@ -31,6 +39,8 @@ class Outcome:
     """Everything that a run yielded."""
 
     events: list[AnyEvent] = field(default_factory=list)
+    waited: int = 0
+    """How often the harness said that it has no room yet."""
     terminal: Terminal | None = None
 
     @property
@@ -149,6 +159,8 @@ async def perform(harness: PiHarness, wanted: HarnessRequest) -> Outcome:
         assert outcome.terminal is None, f"{event} came after {outcome.terminal}"
         if isinstance(event, Finished | Failed):
             outcome.terminal = event
+        elif isinstance(event, Waiting):
+            outcome.waited += 1
         else:
             outcome.events.append(event)
     assert outcome.terminal is not None

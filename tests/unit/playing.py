@@ -10,11 +10,20 @@ from pydantic import JsonValue
 
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.agent_config import DEFAULT_LIMITS, EffectiveParameters
-from agentstream.consumers.harness.port import Credentials, Harness, HarnessEvent, HarnessRequest, RunLimits, Terminal
+from agentstream.consumers.harness.port import (
+    Credentials,
+    Harness,
+    HarnessEvent,
+    HarnessRequest,
+    RunLimits,
+    Terminal,
+    Waiting,
+)
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.interrupt import Interrupt
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.runs import Runs
+from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.events import ReadEvent, StreamEvents
 from agentstream.schemas.messages import Message
@@ -60,7 +69,7 @@ class Scene:
             request=request,
             position=Position(topic="t", partition=5, offset=7),
             timestamp_ms=self.timestamp_ms,
-            trace=TRACE,
+            process=ProcessSpan.none(TRACE),
             claim=3,
             attempt=self.attempt,
             crashes=self.crashes,
@@ -142,14 +151,14 @@ class Faulty:
     kind = "scripted"
     versions: Mapping[str, str] = {}
 
-    def __init__(self, play: Callable[[HarnessRequest], AsyncIterator[HarnessEvent | Terminal]]) -> None:
+    def __init__(self, play: Callable[[HarnessRequest], AsyncIterator[HarnessEvent | Waiting | Terminal]]) -> None:
         self._play = play
         self.requests: list[HarnessRequest] = []
 
     def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
         return None
 
-    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
+    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Waiting | Terminal]:
         self.requests.append(request)
         return self._play(request)
 

@@ -1,5 +1,6 @@
 """A run ends in time, under the right code."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -8,10 +9,10 @@ import pytest
 from pydantic import JsonValue
 
 from agentstream.consumers.agent_config import DEFAULT_LIMITS
-from agentstream.consumers.harness.port import Finished, HarnessEvent, Terminal
+from agentstream.consumers.harness.port import Finished, HarnessEvent, HarnessRequest, Terminal, Waiting
 from agentstream.schemas.events import MessageEnded
 from agentstream.schemas.messages import Message
-from tests.unit.playing import Played, Scene, play
+from tests.unit.playing import Faulty, Played, Scene, play
 from tests.virtual_time import START
 
 Events = AsyncIterator[HarnessEvent | Terminal]
@@ -50,6 +51,24 @@ def test_too_many_turns_and_too_much_output_have_their_codes() -> None:
     played = limited({"output_bytes": 5_000_000}, max_output_bytes=10_000)
     assert played.code == "output_too_large"
     assert len(played.result.to_bytes()) < 4_096
+
+
+@pytest.mark.parametrize(("total_ms", "status", "seconds"), [(60_000, "completed", 30.0), (20_000, "failed", 20.0)])
+def test_waiting_for_room_in_the_harness_takes_none_of_the_time_but_the_total(
+    total_ms: int, status: str, seconds: float
+) -> None:
+    async def crowded(_: HarnessRequest) -> AsyncIterator[HarnessEvent | Waiting | Terminal]:
+        for _second in range(30):
+            await asyncio.sleep(1)
+            yield Waiting()
+        yield SAID
+        yield DONE
+
+    limits = replace(DEFAULT_LIMITS, first_event_ms=5_000, total_ms=total_ms, max_attempts=1)
+    played = play(Scene(harness=Faulty(crowded), limits=limits))
+    assert played.result.status == status
+    assert played.ended == pytest.approx(seconds)
+    assert "run.alive" in played.types
 
 
 def test_total_time_covers_all_attempts_together() -> None:

@@ -50,6 +50,13 @@ def test_without_a_first_event_the_attempt_is_broken_in_time(dog: Watchdog) -> N
     assert code(dog, 3.0) is ErrorCode.FIRST_EVENT_TIMEOUT
 
 
+def test_while_the_harness_has_no_room_the_attempt_has_not_begun(dog: Watchdog) -> None:
+    dog.waits(at=2.5)
+    assert code(dog, 5.0) is None
+    assert dog.due == 5.5
+    assert code(dog, 5.5) is ErrorCode.FIRST_EVENT_TIMEOUT
+
+
 def test_after_the_first_event_idleness_counts_from_the_last(dog: Watchdog) -> None:
     dog.saw(TURN, at=2.0)
     dog.saw(delta("x"), at=4.0)
