@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
@@ -127,7 +128,7 @@ class Leaders:
 
     async def pass_on(self, topics: Sequence[str]) -> int:
         """Make the next replica of each partition its leader; returns how many there were. Needs all in sync."""
-        wanted = [place.turned() for place in await self.places(topics)]
+        wanted = [place.turned() for place in await self._led(topics)]
         moved = await self._send(
             AlterPartitionReassignmentsRequest(
                 TIMEOUT_MS,
@@ -146,13 +147,26 @@ class Leaders:
                 await asyncio.sleep(0.05)
         return len(wanted)
 
+    async def _led(self, topics: Sequence[str]) -> list[Place]:
+        async with patience():
+            while True:
+                found = await self.places(topics)
+                if found and all(place.leader >= 0 for place in found):
+                    return found
+                await asyncio.sleep(0.1)
+
     async def nodes(self) -> list[int]:
         """All nodes that live, by number."""
         return sorted(broker["node_id"] for broker in (await self._admin.describe_cluster())["brokers"])
 
     async def coordinator(self, key: str, *, of_transactions: bool = False) -> int:
-        """The node that coordinates a group, or the transactions of an id."""
-        return int(await self._admin.find_coordinator(key, int(of_transactions)))
+        """The node that coordinates a group, or the transactions of an id, once there is one."""
+        async with patience():
+            while True:
+                try:
+                    return int(await self._admin.find_coordinator(key, int(of_transactions)))
+                except GroupCoordinatorNotAvailableError:
+                    await asyncio.sleep(0.1)
 
     async def _send(self, request: Any) -> Any:
         return await self._admin._send_request(request)
