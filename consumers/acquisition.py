@@ -39,6 +39,8 @@ class Acquired:
     request that kills its worker within the 100 ms that a mark may take would never be counted."""
     lost: frozenset[int] = frozenset()
     """Offsets of runs that were under way when the last owner vanished: those that got a strike for it."""
+    former_claim: int = 0
+    """The last owner's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,14 @@ class Acquirer:
         except BaseException:
             await writer.close()
             raise
-        return Acquired(writer=writer, ledger=ledger, index=index, careful_until=careful_until, lost=lost)
+        return Acquired(
+            writer=writer,
+            ledger=ledger,
+            index=index,
+            careful_until=careful_until,
+            lost=lost,
+            former_claim=left.claim,
+        )
 
     async def reopen(self, partition: int) -> tuple[ResultWriter, CommitState]:
         """A new writer after one failed, and what is committed now. Raises as `acquire` does."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agentstream.consumers.agent_config import EffectiveParameters
+from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.trace import TraceContext
@@ -25,8 +26,8 @@ class Admitted:
     """Where its record lies."""
     timestamp_ms: int
     """The record's timestamp, ms since 1970."""
-    trace: TraceContext
-    """Parent of all that happens."""
+    process: ProcessSpan
+    """Its span, parent of all that happens."""
     claim: int
     """The claim under which it runs."""
     parameters: EffectiveParameters
@@ -39,6 +40,11 @@ class Admitted:
     """Id of the first attempt if `run.queued` was published as its event 0; the attempt then goes on with event 1."""
     redrive_of: str | None = None
     """The run that this one was sent again for."""
+
+    @property
+    def trace(self) -> TraceContext:
+        """Where all that happens belongs."""
+        return self.process.trace
 
     @property
     def run_id(self) -> str:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentstream.consumers.bill import Bill
-from agentstream.consumers.ending import Ending
+from agentstream.consumers.ending import Ending, problem_of, reason_of
 from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessEvent, HarnessRequest, Waiting
-from agentstream.consumers.interrupt import Interrupt
+from agentstream.consumers.interrupt import Drained, Interrupt
 from agentstream.consumers.numbering import Numbering
 from agentstream.consumers.pump import STOP_SECONDS, Abandoned, Bell, Pump, Pumped
 from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.tracing.attempt import AttemptSpans
+from agentstream.consumers.tracing.spans import SpanError, nanoseconds
 from agentstream.consumers.watchdog import NEVER, Watchdog
+from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import AnyEvent, MessageEnded, RunAlive, RunStarted, StreamEvents
 from agentstream.schemas.messages import Message, ReasoningPart, TextPart
@@ -47,6 +50,7 @@ class Attempt:
         bill: Bill,
         interrupt: Interrupt,
         surroundings: Surroundings,
+        spans: AttemptSpans,
     ) -> None:
         self.request = request
         self.messages: list[Message] = []
@@ -57,6 +61,7 @@ class Attempt:
         self._bill = bill
         self._interrupt = interrupt
         self._around = surroundings
+        self._spans = spans
         self._ending: Ending | None = None
         self._terminal: Finished | Failed | None = None
         self._terminal_due = NEVER
@@ -91,6 +96,7 @@ class Attempt:
                     if self._ending is None:
                         await bell.wait(self._due)
             finally:
+                self._close_spans()
                 await self._stop(pump)
 
     @property
@@ -125,6 +131,7 @@ class Attempt:
             case event if isinstance(event, HarnessEvent):
                 self._ending = self._watchdog.saw(event, at=at)
                 if self._ending is None:
+                    self._spans.saw(event, pumped.time)
                     self._bill.saw(event)
                     if isinstance(event, MessageEnded) and event.message is not None:
                         self.messages.append(event.message)
@@ -132,6 +139,23 @@ class Attempt:
             case event:
                 self._ending = self._broken_port(f"yielded {type(event).__name__}, which is no event")
         return []
+
+    def _close_spans(self) -> None:
+        """Whatever way it ended; without an ending, the partition is lost and this very generator was closed."""
+        ending = self._ending
+        cost = ending.cost if isinstance(ending, Finished | Failed) else None
+        reason = None if ending is None else reason_of(ending)
+        self._spans.close(nanoseconds(self._around.now()), self._span_error(ending), reason=reason, cost=cost)
+
+    def _span_error(self, ending: Ending | None) -> SpanError | None:
+        if ending is None:
+            return SpanError(code=names.PARTITION_LOST)
+        if isinstance(ending, Drained):
+            return SpanError(code=names.DRAINING)
+        problem = problem_of(ending)
+        if problem is None:
+            return None
+        return SpanError(code=problem.code.value, detail=self._around.redactor.text(problem.detail or ""))
 
     def _judge(self, pump: Pump, at: float) -> Ending | None:
         """Whether an ending stands by now, after all that came was taken."""

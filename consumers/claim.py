@@ -2,25 +2,27 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 
 from agentstream.consumers.acquisition import Acquired
 from agentstream.consumers.admission import Admission, Refused, Run, Unnamed
+from agentstream.consumers.concluding import Concluding
 from agentstream.consumers.control import why
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.lanes import Lanes
 from agentstream.consumers.ledger import MAX_ENCODED, MAX_OPEN_OFFSETS, Receipt
-from agentstream.consumers.outbox import Batch, Outbox, Ready
+from agentstream.consumers.outbox import Batch, Outbox
+from agentstream.consumers.publishing import Publishing
 from agentstream.consumers.quarantine import UNMARKED_STARTS, probation
-from agentstream.consumers.runs import Admitted, Interrupt
+from agentstream.consumers.runs import Interrupt
+from agentstream.consumers.tracing.lost import LostAttempts
 from agentstream.consumers.waiting_room import WaitingRoom
-from agentstream.producers.outcomes import Outcome, RunOutcome
-from agentstream.schemas.events import StreamEvents
-from agentstream.schemas.headers import delta_headers
-from agentstream.schemas.records import OutgoingRecord, Record
+from agentstream.producers.outcomes import RunOutcome
+from agentstream.schemas import span_names as names
+from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 
@@ -54,15 +56,27 @@ class Claim:
         self._engine = engine
         self._known = KnownRuns(acquired.index.hashes.items(), window=engine.index_window)
         self._admission = Admission(engine.agent_config, engine.bounds, self._known, self.ledger.claim)
+        self._concluding = Concluding(engine, self.outbox, self._known, claim=self.number)
+        self._publishing = Publishing(engine, partition)
         self._group = group
         self._waiting: dict[str, Pending] = {}
         self._interrupts: dict[str, Interrupt] = {}
-        self._cancelling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._careful_until = acquired.careful_until
         self._unmarked_starts = 0
         self._held: dict[int, int] = {}
         self._draining = False
-        self._waiting_room = WaitingRoom(self._announce, engine.deltas.forget)
+        self._began: set[int] = set()
+        self._waiting_room = WaitingRoom(self._publishing.announce, engine.deltas.forget)
+        self._lost = LostAttempts(
+            engine.tracing,
+            engine.read_deltas,
+            partition=partition,
+            claim=acquired.former_claim,
+            offsets=acquired.lost if engine.tracing.makes_ids else frozenset(),
+        )
+        if acquired.lost and engine.tracing.makes_ids:
+            self._start(self._lost.write(), "spans of lost attempts")
         self.committed_at = engine.clock()
         """When a transaction was last committed, on the engine's clock."""
 
@@ -106,10 +120,10 @@ class Claim:
             # Finished before, as the index knows: nothing to do but to move the committed offset past it.
             self.outbox.books_changed()
             return
-        decision = self._admission.decide(record, strikes=receipt.strikes)
+        process = self._concluding.taken(record, strikes=receipt.strikes)
+        decision = self._admission.decide(record, process, strikes=receipt.strikes)
         if decision is None:
-            self._engine.metrics.duplicate()
-            self._finish(Outcome(offset=record.position.offset))
+            self._concluding.duplicate(receipt.offset)
             return
         self._hold(receipt.offset, record.size)
         match decision:
@@ -118,14 +132,14 @@ class Claim:
                 pending = Pending(run, record, receipt)
                 self._waiting[run.run_id] = pending
                 self._waiting_room.enter(run.admitted)
+                self._lost.taken_again(record, run.admitted)
                 self.lanes.submit(run.session_id, partial(self._in_turn, pending))
                 if (cancel := self._engine.control.find(run.run_id)) is not None:
                     self.cancel(cancel)
             case Refused() as refused:
-                self._known.begin(refused.end.result.run_id, refused.end.body_hash)
-                self._finish(self._engine.encoder.refused(refused.end, refused.problem), refused.end.result.run_id)
+                self._concluding.refused(refused)
             case Unnamed() as bad:
-                self._finish(self._engine.encoder.rejected(bad.end))
+                self._concluding.rejected(bad)
 
     def cancel(self, cancel: CancelRun) -> None:
         """End a run as cancelled, if it is one of this partition's and has no result yet.
@@ -137,14 +151,18 @@ class Claim:
             interrupt.cancel(why(cancel))
         elif not self._draining and (pending := self._waiting.pop(cancel.run_id, None)) is not None:
             self._waiting_room.leave(pending.run.admitted)
-            task = self._group.create_task(self._end_waiting(pending, cancel), name=f"cancel {cancel.run_id}")
-            self._cancelling.add(task)
-            task.add_done_callback(self._cancelling.discard)
+            self._start(self._end_waiting(pending, cancel), f"cancel {cancel.run_id}")
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Beside the lanes; it ends with the claim."""
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _end_waiting(self, pending: Pending, cancel: CancelRun) -> None:
         interrupt = Interrupt()
         interrupt.cancel(why(cancel))
-        result = await self._execute(pending.run.admitted, interrupt)
+        result = await self._publishing.perform(pending.run.admitted, interrupt)
         if result is not None:
             await self._conclude(pending, result)
 
@@ -168,14 +186,19 @@ class Claim:
                     return
                 await self._mark_started(pending.receipt)
                 begin()
+                self._began.add(pending.receipt.offset)
+                pending.run.admitted.process.turn_came()
                 interrupt = self._interrupts[run_id] = Interrupt()
                 if (cancel := engine.control.find(run_id)) is not None:
                     interrupt.cancel(why(cancel))
                 try:
-                    result = await self._execute(self._waiting_room.begin(pending.run.admitted), interrupt)
+                    begun = self._waiting_room.begin(pending.run.admitted)
+                    result = await self._publishing.perform(begun, interrupt)
                 finally:
                     del self._interrupts[run_id]
-            if result is not None:
+            if result is None:
+                self._concluding.given_back(pending.receipt.offset)
+            else:
                 await self._conclude(pending, result)
 
     def _probation(self, receipt: Receipt) -> float | None:
@@ -193,64 +216,16 @@ class Claim:
 
     async def _conclude(self, pending: Pending, result: InvokeResult) -> None:
         """Wait for the run's deltas, at most ten seconds, and until its result is committed."""
-        engine = self._engine
-        if result.attempt_id is not None:
-            settled = await engine.deltas.settle(result.attempt_id)
-            if settled.deltas == "partial":
-                result = result.model_copy(update={"deltas": "partial", "last_seq": settled.last_seq})
+        process = pending.run.admitted.process
         end = RunOutcome(
             record=pending.record,
             body_hash=pending.run.body_hash,
-            result=result,
-            trace=pending.run.admitted.trace,
+            result=await self._publishing.settled(result),
+            trace=process.trace,
             deliveries=pending.receipt.strikes + 1,
+            send_trace=process.send_trace,
         )
-        await self._finish(engine.encoder.run(end), pending.run.run_id).committed
-
-    async def _execute(self, admitted: Admitted, interrupt: Interrupt) -> InvokeResult | None:
-        """Publish the run's events and return its result; None if it was drained."""
-        attempt_id: str | None = None
-        result: InvokeResult | None = None
-        try:
-            async with aclosing(self._engine.runs.execute(admitted, interrupt)) as produced:
-                async for item in produced:
-                    if isinstance(item, InvokeResult):
-                        result = item
-                        continue
-                    if attempt_id is not None and attempt_id != item.attempt_id:
-                        self._engine.deltas.forget(attempt_id)
-                    attempt_id = item.attempt_id
-                    await self._publish(item, admitted)
-        finally:
-            if result is None and attempt_id is not None:
-                self._engine.deltas.forget(attempt_id)
-        return result
-
-    async def _publish(self, events: StreamEvents, admitted: Admitted) -> None:
-        last_seq = events.first_seq + len(events.events) - 1
-        await self._engine.deltas.publish(events.attempt_id, last_seq, self._delta_record(events, admitted))
-
-    def _announce(self, events: StreamEvents, admitted: Admitted) -> bool:
-        return self._engine.deltas.publish_if_idle(events.attempt_id, 0, self._delta_record(events, admitted))
-
-    def _delta_record(self, events: StreamEvents, admitted: Admitted) -> OutgoingRecord:
-        return OutgoingRecord(
-            topic=self._engine.topics.stream_deltas,
-            partition=self._partition,
-            key=events.session_id.encode(),
-            value=events.to_bytes(),
-            headers=delta_headers(events.run_id, events.attempt_id, events.first_seq, admitted.trace),
-        )
-
-    def _finish(self, outcome: Outcome, run_id: str | None = None) -> Ready:
-        ready = self.outbox.put(outcome)
-        if run_id is not None:
-            ready.committed.add_done_callback(partial(self._run_committed, run_id))
-        return ready
-
-    def _run_committed(self, run_id: str, committed: "asyncio.Future[None]") -> None:
-        if not committed.cancelled():
-            self._known.finish(run_id)
+        await self._concluding.ended(end)
 
     def _hold(self, offset: int, size: int) -> None:
         self._held[offset] = size
@@ -265,6 +240,7 @@ class Claim:
         """A transaction was committed. The books move first: the next transaction is built from them."""
         self.committed_at = self._engine.clock()
         self.ledger.finish(batch.offsets)
+        self._began -= batch.offsets
         for offset in batch.offsets:
             self._let_go(offset)
         self.outbox.done(batch)
@@ -288,12 +264,14 @@ class Claim:
                 await self.lanes.drained()
 
     async def drop(self) -> None:
-        """The partition is lost: end the runs, forget what was ready."""
+        """The partition is lost, or was given back: end the runs, forget what was ready."""
+        reason = names.DRAINING if self._draining else names.PARTITION_LOST
         self._draining = True
         self._waiting_room.close()
         await self.lanes.cancel()
-        for task in tuple(self._cancelling):
+        for task in tuple(self._tasks):
             task.cancel()
         for offset in tuple(self._held):
             self._let_go(offset)
         self.outbox.abandon()
+        self._concluding.abandon(reason, began=self._began)

@@ -12,6 +12,8 @@ from agentstream.consumers.membership import Membership
 from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.quarantine import Quarantine
 from agentstream.consumers.runs import Runs
+from agentstream.consumers.tracing.lost import ReadDeltas, read_nothing
+from agentstream.consumers.tracing.spans import SpanMaker
 from agentstream.producers.deltas import DeltaPublisher
 from agentstream.producers.outcomes import OutcomeEncoder
 from agentstream.schemas.codec import DEFAULT_BOUNDS, Bounds
@@ -46,6 +48,10 @@ class Engine:
     """Monotonic seconds."""
     metrics: Metrics = field(default_factory=Metrics.none)
     """What is counted and measured."""
+    tracing: SpanMaker = field(default_factory=SpanMaker.none)
+    """What spans are made with."""
+    read_deltas: ReadDeltas = read_nothing
+    """Reads again what a lost owner published."""
     bounds: Bounds = DEFAULT_BOUNDS
     """Bounds of a request."""
     index_window: int = WINDOW

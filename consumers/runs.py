@@ -27,6 +27,7 @@ from agentstream.consumers.pump import Abandoned, Bell
 from agentstream.consumers.quarantine import CRASH_LIMIT
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
+from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.watchdog import Watchdog
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted, StreamEvents
@@ -172,6 +173,7 @@ class _Run:
             bill=self._bill,
             interrupt=self._interrupt,
             surroundings=self._around,
+            spans=admitted.process.attempt(name, self._agent_facts(), self._around.now()),
         )
         return self._attempt
 
@@ -248,6 +250,12 @@ class _Run:
             ended_at=self._around.now(),
         )
 
+    def _agent_facts(self) -> AgentFacts:
+        parameters = self._admitted.parameters
+        return AgentFacts(
+            model=parameters.model, harness=parameters.choice.kind, messages=self._admitted.request.messages
+        )
+
     def _total_seconds(self) -> float:
         seconds = self._admitted.parameters.limits.total_ms / 1000
         if self._admitted.latest is not None:
@@ -270,6 +278,6 @@ def _harness_request(admitted: Admitted, name: AttemptName, *, apart: bool) -> H
         thinking=parameters.thinking,
         limits=parameters.limits,
         credentials=parameters.credentials,
-        trace=admitted.trace,
+        trace=admitted.process.attempt_trace(name.attempt_id),
         apart=apart,
     )

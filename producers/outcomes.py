@@ -66,6 +66,8 @@ class RunOutcome:
     """The run's trace."""
     deliveries: int = 1
     """How often the request was delivered to a worker, this one included."""
+    send_trace: Callable[[str], TraceContext] | None = None
+    """Trace context for the headers of a record that a topic is sent; None: `trace`, on all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,8 @@ class Rejected:
     """Its trace."""
     deliveries: int = 1
     """How often it was delivered to a worker, this one included."""
+    send_trace: Callable[[str], TraceContext] | None = None
+    """Trace context for the headers of a record that a topic is sent; None: `trace`, on all."""
 
 
 class OutcomeEncoder:
@@ -166,7 +170,9 @@ class OutcomeEncoder:
             partition=where.partition,
             key=result.session_id.encode(),
             value=result.to_bytes(),
-            headers=cloud_event(INVOKE_RESULT, result.run_id, end.trace, request=where),
+            headers=cloud_event(
+                INVOKE_RESULT, result.run_id, _trace(end, self._topics.assistant_messages), request=where
+            ),
         )
 
     def _line_of_run(self, end: RunOutcome) -> OutgoingRecord:
@@ -193,13 +199,17 @@ class OutcomeEncoder:
         return dead_letter(
             end.record,
             problem,
-            end.trace,
+            _trace(end, self._topics.dead_letters),
             run_id=run_id,
             topic=self._topics.dead_letters,
             group_id=self._group_id,
             deliveries=end.deliveries,
             max_bytes=max_bytes,
         )
+
+
+def _trace(end: RunOutcome | Rejected, topic: str) -> TraceContext:
+    return end.trace if end.send_trace is None else end.send_trace(topic)
 
 
 def too_large(result: InvokeResult) -> InvokeResult:

@@ -61,6 +61,10 @@ class TraceContext:
         """A new span id in the same trace."""
         return replace(self, span_id=secrets.token_hex(8))
 
+    def with_span(self, span_id: str) -> Self:
+        """A given span, 16 hex digits, of the same trace."""
+        return replace(self, span_id=span_id)
+
     def to_headers(self) -> list[tuple[str, bytes]]:
         """`traceparent` and, where present, `tracestate` and `baggage`."""
         headers = [("traceparent", self.traceparent.encode())]

@@ -25,6 +25,11 @@ def trace_id_of(position: Position, timestamp_ms: int) -> str:
     return _digest(f"{position}/{timestamp_ms}", 16)
 
 
+def process_id_of(position: Position, claim: int) -> str:
+    """The `process` span of a request under one claim: 16 hex digits."""
+    return _digest(f"{position}/{claim}", 8)
+
+
 def span_id_of(attempt_id: str, key: SpanKey, number: int) -> str:
     """The n-th span of its kind in an attempt: 16 hex digits. The sidecar derives `chat` the same way."""
     return _digest(f"{attempt_id}/{key}/{number}", 8)

@@ -23,6 +23,7 @@ from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.interrupt import Interrupt
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.runs import Runs
+from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.events import ReadEvent, StreamEvents
 from agentstream.schemas.messages import Message
@@ -68,7 +69,7 @@ class Scene:
             request=request,
             position=Position(topic="t", partition=5, offset=7),
             timestamp_ms=self.timestamp_ms,
-            trace=TRACE,
+            process=ProcessSpan.none(TRACE),
             claim=3,
             attempt=self.attempt,
             crashes=self.crashes,

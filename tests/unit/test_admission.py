@@ -8,6 +8,8 @@ from agentstream.consumers.admission import Admission, Refused, Run, Unnamed
 from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.index import KnownRuns
+from agentstream.consumers.tracing.process import process_span
+from agentstream.consumers.tracing.spans import SpanMaker
 from agentstream.schemas.codec import Bounds, body_hash, position_id
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.records import Headers, Position, Record
@@ -36,7 +38,8 @@ def request(**fields: object) -> dict[str, object]:
 
 
 def decide(given: Record, known: KnownRuns | None = None, strikes: int = 0) -> Run | Refused | Unnamed | None:
-    return Admission(CONFIG, Bounds(), known or KnownRuns(), CLAIM).decide(given, strikes=strikes)
+    process = process_span(SpanMaker.none(), given, claim=CLAIM)
+    return Admission(CONFIG, Bounds(), known or KnownRuns(), CLAIM).decide(given, process, strikes=strikes)
 
 
 def test_a_good_request_runs_with_all_that_is_known_about_it() -> None:
@@ -64,10 +67,12 @@ def test_a_request_without_names_gets_them_from_its_record() -> None:
 
 
 @pytest.mark.parametrize("headers", [[], [("traceparent", b"nonsense")], [("traceparent", PARENT + b"-x")]])
-def test_without_a_good_trace_header_a_fresh_trace_begins(headers: Headers) -> None:
-    runs = [decide(record(request(), headers=headers)) for _ in range(2)]
-    traces = {run.admitted.trace.trace_id for run in runs if isinstance(run, Run)}
-    assert len(traces) == 2
+def test_without_a_good_trace_header_the_record_has_a_trace_of_its_own_each_time_it_is_taken(headers: Headers) -> None:
+    # With a fresh trace for each delivery, what a killed worker left could not be found beside what the next one did.
+    taken = [record(request(), headers=headers, timestamp_ms=at) for at in (1_000, 1_000, 2_000)]
+    runs = [decide(each) for each in taken]
+    first, again, other = (run.admitted.trace.trace_id for run in runs if isinstance(run, Run))
+    assert first == again != other
 
 
 def test_of_duplicate_trace_headers_the_last_wins() -> None:

@@ -1,0 +1,77 @@
+"""From an outcome to its place on the log: encode it, hand it to the outbox, end its span once it is committed."""
+
+import asyncio
+from functools import partial
+
+from agentstream.consumers.admission import Refused, Unnamed
+from agentstream.consumers.engine import Engine
+from agentstream.consumers.index import KnownRuns
+from agentstream.consumers.outbox import Outbox, Ready
+from agentstream.consumers.tracing.process import ProcessSpan, process_span
+from agentstream.producers.outcomes import Outcome, RunOutcome
+from agentstream.schemas import span_names as names
+from agentstream.schemas.records import Record
+
+
+class Concluding:
+    """The outcomes of one claim, and the spans of its requests that have none yet."""
+
+    def __init__(self, engine: Engine, outbox: Outbox, known: KnownRuns, *, claim: int) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._known = known
+        self._claim = claim
+        self._open: dict[int, ProcessSpan] = {}
+
+    def taken(self, record: Record, *, strikes: int) -> ProcessSpan:
+        """A record was taken: its span, which ends with the claim at the latest."""
+        span = process_span(self._engine.tracing, record, claim=self._claim, strikes=strikes)
+        self._open[record.position.offset] = span
+        return span
+
+    def duplicate(self, offset: int) -> None:
+        """Nothing is to be done but to move the committed offset past it."""
+        self._engine.metrics.duplicate()
+        self._finish(Outcome(offset=offset))
+
+    def refused(self, refused: Refused) -> None:
+        """A request that cannot be admitted."""
+        result = refused.end.result
+        self._known.begin(result.run_id, refused.end.body_hash)
+        self._open[refused.end.record.position.offset].concluded(refused.problem)
+        self._finish(self._engine.encoder.refused(refused.end, refused.problem), result.run_id)
+
+    def rejected(self, bad: Unnamed) -> None:
+        """A record that is owed no result."""
+        self._open[bad.end.record.position.offset].concluded(bad.end.problem)
+        self._finish(self._engine.encoder.rejected(bad.end))
+
+    def ended(self, end: RunOutcome) -> "asyncio.Future[None]":
+        """A run has its result. Done once that is committed, and cancelled if the claim is lost."""
+        if (span := self._open.get(end.record.position.offset)) is not None:
+            span.concluded(end.result.error)
+        return self._finish(self._engine.encoder.run(end), end.result.run_id).committed
+
+    def given_back(self, offset: int) -> None:
+        """A run was ended without a result, since the worker stops."""
+        if (span := self._open.pop(offset, None)) is not None:
+            span.abandoned(names.DRAINING, began=True)
+
+    def abandon(self, reason: str, *, began: set[int]) -> None:
+        """The claim is lost, and with it all that is open; `began`: offsets of the runs that had begun."""
+        for offset, span in self._open.items():
+            span.abandoned(reason, began=offset in began)
+        self._open.clear()
+
+    def _finish(self, outcome: Outcome, run_id: str | None = None) -> Ready:
+        ready = self._outbox.put(outcome)
+        ready.committed.add_done_callback(partial(self._committed, ready, run_id))
+        return ready
+
+    def _committed(self, ready: Ready, run_id: str | None, committed: "asyncio.Future[None]") -> None:
+        if committed.cancelled():
+            return  # the claim is lost: `abandon` follows
+        if run_id is not None:
+            self._known.finish(run_id)
+        if (span := self._open.pop(ready.outcome.offset, None)) is not None:
+            span.committed(ready.outcome.status, ready.outcome.code)

@@ -1,0 +1,262 @@
+"""The spans of one attempt, built from its events: `invoke_agent`, `turn`, `chat` and `execute_tool`.
+
+Told each event with its time, live or long after from the delta log: the same events give the same spans, under the
+same ids. Synchronous; raises nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind
+
+from agentstream.consumers.bill import Bill
+from agentstream.consumers.harness.port import HarnessEvent
+from agentstream.consumers.numbering import AttemptName
+from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
+from agentstream.consumers.tracing.ids import span_id_of
+from agentstream.consumers.tracing.spans import Attributes, SpanError, SpanMaker, TimedSpan, nanoseconds
+from agentstream.producers.spans import clean
+from agentstream.schemas import span_names as names
+from agentstream.schemas.events import (
+    MessageEnded,
+    MessageStarted,
+    PartDelta,
+    PartStarted,
+    ReadEvent,
+    ToolEnded,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+from agentstream.schemas.messages import Cost, FinishReason, Message
+
+_BILLED = get_args(HarnessEvent)
+_UNFINISHED = SpanError(code=names.NEVER_ENDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentFacts:
+    """What is known of an agent before it runs."""
+
+    model: str | None
+    """`provider/id`, or None."""
+    harness: str
+    """The harness's kind."""
+    messages: tuple[Message, ...] = ()
+    """What it is asked; empty where that is not known."""
+
+
+class AttemptSpans:
+    """One attempt. `saw` its events in order, then `close` it: whatever is open then is closed with it."""
+
+    def __init__(  # noqa: PLR0913 - what its first span is made of
+        self,
+        make: SpanMaker,
+        name: AttemptName,
+        facts: AgentFacts,
+        *,
+        at: int,
+        context: Context,
+        links: Sequence[Link],
+        end: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `end` calls what ends it, in time."""
+        self._make = make
+        self._end = end
+        self._name = name
+        self._facts = facts
+        self._bill = Bill()
+        self._turn: TimedSpan | None = None
+        self._turn_stopped: int | None = None
+        self._chat: ChatSpan | None = None
+        self._tools: dict[str, TimedSpan] = {}
+        self._chats = 0
+        self._tools_started = 0
+        self._said: list[Message] = []
+        provider, _, model = (facts.model or "").partition("/")
+        self._model: Attributes = (
+            {names.PROVIDER: names.PROVIDERS.get(provider, provider), names.REQUEST_MODEL: model} if model else {}
+        )
+        self._groups: Attributes = {
+            names.SESSION_ID: name.session_id,
+            names.CONVERSATION_ID: name.session_id,
+            names.RUN_ID: name.run_id,
+        }
+        agent = make.agent_name or facts.harness
+        self.agent = make.start(
+            f"{names.INVOKE_AGENT} {agent}",
+            context,
+            {
+                names.SPAN_KIND: names.AGENT,
+                names.GEN_AI_OPERATION: names.INVOKE_AGENT,
+                names.AGENT_NAME: agent,
+                names.HARNESS: facts.harness,
+                names.CLAIM: name.claim,
+                names.ATTEMPT: name.attempt,
+                names.ATTEMPT_ID: name.attempt_id,
+                **self._model,
+                **self._groups,
+            },
+            at=at,
+            span_id=span_id_of(name.attempt_id, "agent", 0),
+            links=links,
+        )
+        if make.content is not None and facts.messages and self.agent.is_recording:
+            self.agent.set(self._content(names.INPUT_MESSAGES, names.INPUT_VALUE, facts.messages))
+
+    def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
+        """It happened then."""
+        match event:
+            case PartDelta() | PartStarted():
+                self._first_chunk(nanoseconds(time))
+            case TurnStarted():
+                self._begin_turn(event.turn, nanoseconds(time))
+            case TurnEnded():
+                self._end_turn(event, nanoseconds(time))
+            case MessageStarted(role="assistant"):
+                if self._chat is None or self._chat.stopped is not None:
+                    self._begin_chat(nanoseconds(time))
+            case MessageEnded() if _is_assistants(event):
+                self._end_message(event, nanoseconds(time))
+            case ToolStarted():
+                self._begin_tool(event, nanoseconds(time))
+            case ToolEnded():
+                self._end_tool(event, nanoseconds(time))
+            case _:
+                pass
+        if isinstance(event, _BILLED):
+            self._bill.saw(event)
+
+    def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
+        """The attempt is over; what is still open is closed with its error."""
+        self._close_turn(at, error or _UNFINISHED)
+        said: dict[str, str | list[str]] = {}
+        if reason is not None:
+            said[names.FINISH_REASONS] = [reason]
+        if cost is not None:
+            said |= {names.COST: cost.amount, names.COST_CURRENCY: cost.currency}
+        self.agent.set({**said, **self._make.usage(self._bill.usage)})
+        if self._make.content is not None and self._said and self.agent.is_recording:
+            self.agent.set(self._content(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, self._said))
+        self._end(lambda: self.agent.end(at, error))
+
+    def _begin_turn(self, number: int, at: int) -> None:
+        self._close_turn(at, _UNFINISHED)
+        self._turn_stopped = None
+        self._turn = self._make.start(
+            f"turn {number}",
+            self.agent.context,
+            {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
+            at=at,
+            span_id=span_id_of(self._name.attempt_id, "turn", number),
+        )
+        self._begin_chat(at)
+
+    def _end_turn(self, event: TurnEnded, at: int) -> None:
+        for tool in self._tools.values():
+            tool.end(at, _UNFINISHED)
+        self._tools.clear()
+        if self._chat is not None:
+            self._chat.stop(at, event.finish_reason, event.usage)
+        self._turn_stopped = at
+        if event.finish_reason not in BROKEN_OFF:
+            self._close_turn(at, None)
+        # Else the turn and its call wait for the attempt's end, which says why: it is not known before.
+
+    def _close_turn(self, at: int, error: SpanError | None) -> None:
+        """End what is open with this error; what has stopped by itself ended when it stopped, and well unless it broke
+        off: then the error is the first that is known of why."""
+        for tool in self._tools.values():
+            tool.end(at, error)
+        self._tools.clear()
+        broken = self._chat is not None and self._chat.broken_off
+        if self._chat is not None:
+            self._chat.end(at, error)
+            self._chat = None
+        if self._turn is not None:
+            stopped = self._turn_stopped
+            self._turn.end(at if stopped is None else stopped, error if stopped is None or broken else None)
+            self._turn = None
+
+    def _begin_chat(self, at: int) -> None:
+        if self._chat is not None:
+            self._chat.end(at, None)
+        self._chats += 1
+        model = self._facts.model
+        above = self.agent if self._turn is None else self._turn
+        span = self._make.start(
+            f"{names.CHAT} {model.partition('/')[2] or model}" if model else names.CHAT,
+            above.context,
+            {
+                names.SPAN_KIND: names.LLM,
+                names.GEN_AI_OPERATION: names.CHAT,
+                names.REQUEST_STREAM: True,
+                **self._model,
+                **self._groups,
+            },
+            at=at,
+            kind=SpanKind.CLIENT,
+            span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
+        )
+        self._chat = ChatSpan(self._make, span)
+
+    def _first_chunk(self, at: int) -> None:
+        if self._chat is not None:
+            self._chat.first_chunk(at)
+
+    def _end_message(self, event: MessageEnded, at: int) -> None:
+        if event.message is not None:
+            self._said.append(event.message)
+        if self._chat is None:
+            return
+        if event.message is not None and self._make.content is not None and self._chat.span.is_recording:
+            self._chat.span.set(self._content(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, [event.message]))
+        self._chat.stop(at, event.finish_reason, event.usage)
+
+    def _begin_tool(self, event: ToolStarted, at: int) -> None:
+        self._tools_started += 1
+        tool_name = self._make.redact(event.tool_name)
+        above = self.agent if self._turn is None else self._turn
+        tool = self._make.start(
+            f"{names.EXECUTE_TOOL} {tool_name}",
+            above.context,
+            {
+                names.SPAN_KIND: names.TOOL,
+                names.GEN_AI_OPERATION: names.EXECUTE_TOOL,
+                names.TOOL_NAME: tool_name,
+                names.TOOL_CALL_ID: clean(event.tool_call_id),
+                names.TOOL_TYPE: names.FUNCTION,
+                **self._groups,
+            },
+            at=at,
+            span_id=span_id_of(self._name.attempt_id, "tool", self._tools_started),
+        )
+        if self._make.content is not None and tool.is_recording:
+            tool.set({names.TOOL_ARGUMENTS: self._make.content.value(event.arguments)})
+        if (before := self._tools.pop(event.tool_call_id, None)) is not None:
+            before.end(at, _UNFINISHED)
+        self._tools[event.tool_call_id] = tool
+
+    def _end_tool(self, event: ToolEnded, at: int) -> None:
+        tool = self._tools.pop(event.tool_call_id, None)
+        if tool is None:
+            return
+        if self._make.content is not None and tool.is_recording:
+            tool.set({names.TOOL_RESULT: self._make.content.value(event.content)})
+        tool.end(at, SpanError(code=names.TOOL_ERROR) if event.is_error else None)
+
+    def _content(self, name: str, value: str, messages: Sequence[Message]) -> Attributes:
+        if self._make.content is None:
+            return {}
+        shown = self._make.content.messages(messages)
+        return {name: shown, value: shown} if self._make.openinference else {name: shown}
+
+
+def _is_assistants(event: MessageEnded) -> bool:
+    """Of a message that was cut from the log, only an assistant's has usage or a reason."""
+    if event.message is not None:
+        return event.message.role == "assistant"
+    return event.finish_reason is not None or event.usage is not None

@@ -1,0 +1,172 @@
+"""The `process` span: what became of one request in one claim, from being taken until its outcome is committed."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind
+
+from agentstream.consumers.numbering import AttemptName
+from agentstream.consumers.tracing.attempt import AgentFacts, AttemptSpans
+from agentstream.consumers.tracing.ids import process_id_of, span_id_of, trace_id_of
+from agentstream.consumers.tracing.spans import SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
+from agentstream.producers.spans import Sends, clean, parent, trace_of
+from agentstream.schemas import span_names as names
+from agentstream.schemas.errors import Problem
+from agentstream.schemas.headers import CE_ID, header_text, last_wins
+from agentstream.schemas.records import Record
+from agentstream.schemas.trace import TraceContext
+
+
+class ProcessSpan:
+    """One request under one claim. Ended by `committed` or `abandoned`, whichever comes first."""
+
+    def __init__(self, make: SpanMaker, span: TimedSpan, trace: TraceContext, *, partition: int) -> None:
+        self.trace = trace
+        """What all that comes of the request hangs below."""
+        self._make = make
+        self._span = span
+        self._sends = Sends(make.tracer, trace, partition=partition)
+        self._problem: Problem | None = None
+        self._first: AttemptSpans | None = None
+        self._previous: TraceContext | None = None
+        self._lost: TraceContext | None = None
+        self._held: list[Callable[[], None]] | None = None
+
+    @classmethod
+    def none(cls, trace: TraceContext) -> "ProcessSpan":
+        """Of a run that nobody traces."""
+        make = SpanMaker.none()
+        return cls(make, make.start("", parent(trace), {}, at=0), trace, partition=0)
+
+    def named(self, run_id: str, session_id: str | None) -> None:
+        """The request was read, as far as it can be."""
+        self._span.set({names.RUN_ID: run_id})
+        if session_id:
+            self._span.set({names.SESSION_ID: clean(session_id), names.CONVERSATION_ID: clean(session_id)})
+
+    def turn_came(self) -> None:
+        """It waits no longer."""
+        self._span.event(names.TURN_CAME, self._make.now())
+
+    def duplicate(self) -> None:
+        """It was seen before and nothing is to be done."""
+        self._span.set({names.DUPLICATE: True})
+
+    def attempt_trace(self, attempt_id: str) -> TraceContext:
+        """Where an attempt's deltas and model calls belong: its `invoke_agent` span, begun or not."""
+        if not self._make.makes_ids:
+            return self.trace
+        return self.trace.with_span(span_id_of(attempt_id, "agent", 0))
+
+    def attempt(self, name: AttemptName, facts: AgentFacts, at: datetime) -> AttemptSpans:
+        """Begin the spans of an attempt. Linked to the one before, if there was one."""
+        links: list[Link] = []
+        if self._previous is not None:
+            links.append(link_to(self._previous, "retried_attempt"))
+            # What was built of the attempt before leaves now, in case this worker is killed in the next one.
+            self._make.flush()
+        elif self._lost is not None:
+            links.append(link_to(self._lost, "lost_attempt"))
+        spans = AttemptSpans(
+            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, end=self.when_known
+        )
+        self._first = self._first or spans
+        self._previous = self.attempt_trace(name.attempt_id)
+        return spans
+
+    def send_trace(self, topic: str) -> TraceContext:
+        """For the headers of a record that the outcome leaves on this topic: its `send` span."""
+        return self._sends.trace(topic)
+
+    def concluded(self, problem: Problem | None) -> None:
+        """The outcome is known, but not committed."""
+        self._problem = problem
+
+    def committed(self, status: str | None, code: str | None) -> None:
+        """The outcome is on the log, with this status and this error code, if any."""
+        self._sends.end()
+        if status is not None:
+            self._span.set({names.RUN_STATUS: status})
+        detail = None if self._problem is None or not self._problem.detail else self._make.redact(self._problem.detail)
+        self._end(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
+
+    def abandoned(self, reason: str, *, began: bool) -> None:
+        """It ends here without an outcome. One that never began is simply given back: no error."""
+        self._sends.end(reason)
+        self._span.set({names.ENDED_BY: reason})
+        self._end(self._make.now(), SpanError(code=reason) if began else None)
+
+    def _end(self, at: int, error: SpanError | None) -> None:
+        self.when_known(lambda: self._span.end(at, error))
+        self._make.flush()
+
+    def when_known(self, end: Callable[[], None]) -> None:
+        """End a span now, or as soon as it is known which attempt was lost before: no link can be added later."""
+        if self._held is None:
+            end()
+        else:
+            self._held.append(end)
+
+    def expect_lost(self) -> None:
+        """An attempt was lost with its worker; which one, `lost_was` will say."""
+        self._held = []
+        self._span.event(names.ATTEMPT_LOST, self._make.now())
+
+    def lost_was(self, lost: TraceContext | None) -> None:
+        """This attempt was lost, or none is found. Must follow `expect_lost`, or spans stay open."""
+        if lost is not None:
+            self._lost = lost
+            link = link_to(lost, "lost_attempt")
+            self._span.link(link)
+            if self._first is not None:
+                self._first.agent.link(link)
+        held, self._held = self._held or [], None
+        for end in held:
+            end()
+        if held:
+            self._make.flush()
+
+
+def process_span(
+    make: SpanMaker, record: Record, *, claim: int, strikes: int = 0, lost_at: int | None = None
+) -> ProcessSpan:
+    """Begin the span of a record that was just taken; `lost_at`: of one that another worker took before.
+
+    Where the headers have no trace context, or none that can be read, the trace is made of the record's position, so
+    that whoever takes it again goes on in the same trace; then the span is a root, and the sampler decides.
+    """
+    where, headers = record.position, last_wins(record.headers)
+    given = TraceContext.parse(headers)
+    span_id = process_id_of(where, claim)
+    base = given or TraceContext(trace_id=trace_id_of(where, record.timestamp_ms), span_id=span_id)
+    attributes: dict[str, str | int | bool] = {
+        names.SPAN_KIND: names.CHAIN,
+        names.MESSAGING_SYSTEM: names.KAFKA,
+        names.OPERATION: names.PROCESS,
+        names.OPERATION_TYPE: names.PROCESS,
+        names.DESTINATION: where.topic,
+        names.PARTITION: str(where.partition),
+        names.OFFSET: where.offset,
+        names.GROUP: make.group_id,
+        names.BODY_SIZE: len(record.value or b""),
+        names.REQUEST: str(where),
+        names.CLAIM: claim,
+    }
+    if (message_id := header_text(headers, CE_ID)) is not None:
+        attributes[names.MESSAGE_ID] = clean(message_id)
+    if strikes:
+        attributes[names.STRIKES] = strikes
+    if lost_at is not None:
+        attributes[names.LOST] = True
+    span = make.start(
+        f"{names.PROCESS} {where.topic}",
+        Context() if given is None else parent(given),
+        attributes,
+        at=make.now() if lost_at is None else lost_at,
+        kind=SpanKind.CONSUMER,
+        trace_id=base.trace_id,
+        span_id=span_id,
+        links=[] if given is None else [link_to(given, "request")],
+    )
+    return ProcessSpan(make, span, trace_of(span.span, base), partition=where.partition)

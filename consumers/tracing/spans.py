@@ -1,0 +1,175 @@
+"""What spans are made with, and one that can be ended at a time that is past. Nothing here raises into a run."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, Tracer, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+
+from agentstream.consumers.tracing.content import Content
+from agentstream.consumers.tracing.ids import wanting
+from agentstream.producers.spans import clean, failed, span_context
+from agentstream.schemas import span_names as names
+from agentstream.schemas.messages import Usage
+from agentstream.schemas.trace import TraceContext
+
+Attributes = Mapping[str, AttributeValue]
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def nanoseconds(instant: datetime) -> int:
+    """Since 1970, exact to the microsecond."""
+    return (instant - _EPOCH) // _MICROSECOND * 1_000
+
+
+def _nothing() -> None:
+    """What there is to flush where nothing is exported."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanError:
+    """Why something is shown as failed."""
+
+    code: str
+    """For `error.type`."""
+    detail: str | None = None
+    """One line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanMaker:
+    """What all spans of a worker are made with."""
+
+    tracer: Tracer
+    """From the SDK, or one that makes nothing."""
+    group_id: str = ""
+    """The workers' group."""
+    agent_name: str | None = None
+    """What the worker's agent is called; None: as its harness."""
+    redact: Callable[[str], str] = clean
+    """Takes known secrets out of details and names that others chose."""
+    content: Content | None = None
+    """How messages, arguments and results are shown; None: not at all."""
+    older_token_names: bool = False
+    """Write prompt_tokens and completion_tokens as well."""
+    openinference: bool = False
+    """Write OpenInference's names for model, tokens, input and output as well."""
+    flush: Callable[[], None] = _nothing
+    """Asks that ended spans be exported soon; never waits."""
+    now: Callable[[], int] = time.time_ns
+    """The wall clock, in nanoseconds."""
+
+    @classmethod
+    def none(cls) -> "SpanMaker":
+        """Makes nothing."""
+        return cls(tracer=NoOpTracer())
+
+    @property
+    def makes_ids(self) -> bool:
+        """Whether spans have ids of their own. Without an SDK a caller's traceparent goes through as it came."""
+        return not isinstance(self.tracer, NoOpTracer)
+
+    def start(  # noqa: PLR0913 - what a span is made of
+        self,
+        name: str,
+        context: Context,
+        attributes: Attributes,
+        *,
+        at: int,
+        kind: SpanKind = SpanKind.INTERNAL,
+        span_id: str | None = None,
+        trace_id: str | None = None,
+        links: Sequence[Link] = (),
+    ) -> "TimedSpan":
+        """Begin a span `at` an instant, under these ids where they are wanted. The caller ends it."""
+        with wanting(trace_id=trace_id, span_id=span_id):
+            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at)
+
+    def usage(self, usages: Collection[Usage]) -> Attributes:
+        """Tokens as attributes; none for no usage, since a made-up 0 would be believed."""
+        if not usages:
+            return {}
+        read, written = sum(each.input_tokens for each in usages), sum(each.output_tokens for each in usages)
+        found: dict[str, AttributeValue] = {names.INPUT_TOKENS: read, names.OUTPUT_TOKENS: written}
+        if cached := sum(each.cached_input_tokens for each in usages):
+            found[names.CACHE_READ_TOKENS] = cached
+        if cached := sum(each.cache_write_tokens for each in usages):
+            found[names.CACHE_WRITE_TOKENS] = cached
+        if thought := sum(each.reasoning_tokens or 0 for each in usages):
+            found[names.REASONING_TOKENS] = thought
+        if self.older_token_names:
+            found |= {names.PROMPT_TOKENS: read, names.COMPLETION_TOKENS: written}
+        return found
+
+    def llm_usage(self, usages: Collection[Usage]) -> Attributes:
+        """The same in OpenInference's names, if they are wanted. Only for model calls: backends add them up."""
+        if not usages or not self.openinference:
+            return {}
+        read, written = sum(each.input_tokens for each in usages), sum(each.output_tokens for each in usages)
+        return {
+            names.LLM_PROMPT_TOKENS: read,
+            names.LLM_COMPLETION_TOKENS: written,
+            names.LLM_TOTAL_TOKENS: read + written,
+        }
+
+
+class TimedSpan:
+    """A span that is given all its times. Ended once; what comes after that changes nothing."""
+
+    __slots__ = ("_ended", "_started", "span")
+
+    def __init__(self, span: Span, started: int) -> None:
+        self.span = span
+        self._started = started
+        self._ended = False
+
+    @property
+    def context(self) -> Context:
+        """The parent of what is begun below it."""
+        return set_span_in_context(self.span, Context())
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether anybody will see it: what is costly to make is made only then."""
+        return self.span.is_recording()
+
+    def set(self, attributes: Attributes) -> None:
+        """Say more about it."""
+        if self._ended:
+            return  # the SDK would log a warning
+        self.span.set_attributes(attributes)
+
+    def event(self, name: str, at: int, attributes: Attributes | None = None) -> None:
+        """Something happened in it."""
+        if self._ended:
+            return
+        self.span.add_event(name, attributes, max(at, self._started))
+
+    def link(self, link: Link) -> None:
+        """It has to do with another span."""
+        if self._ended:
+            return
+        self.span.add_link(link.context, link.attributes)
+
+    def seconds(self, at: int) -> float:
+        """From its beginning until then."""
+        return max(0, at - self._started) / 1e9
+
+    def end(self, at: int, error: SpanError | None = None) -> None:
+        """It ended then, well or not."""
+        if self._ended:
+            return
+        self._ended = True
+        if error is not None:
+            failed(self.span, error.code, error.detail)
+        self.span.end(max(at, self._started))
+
+
+def link_to(trace: TraceContext, what: str) -> Link:
+    """A link to another span; `what` it is."""
+    return Link(span_context(trace), {names.LINK: what})
