@@ -23,6 +23,8 @@ class Scanned:
     """Records read."""
     whole: bool
     """Whether nothing that is still on the log, from where it was asked to start, was left out."""
+    ends: Mapping[int, int]
+    """The end of each partition as it was."""
 
 
 class LogScan:
@@ -69,8 +71,11 @@ class LogScan:
         self._tail.positions.clear()
         self._tail.seek(first)
         self._tail.resume()
-        count = await self._read(first, ends, seen)
-        return Scanned(records=count, whole=first == wanted)
+        try:
+            count = await self._read(first, ends, seen)
+        finally:
+            self._tail.pause()
+        return Scanned(records=count, whole=first == wanted, ends=ends)
 
     async def first(
         self, start: Mapping[int, int] | None, is_it: Callable[[Record], bool]

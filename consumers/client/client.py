@@ -22,14 +22,17 @@ from agentstream.consumers.client.errors import (
     ClientError,
     RunFailed,
 )
+from agentstream.consumers.client.finished import FinishedRuns
 from agentstream.consumers.client.follower import Follower, Listener
+from agentstream.consumers.client.lookback import Lookback
 from agentstream.consumers.client.requests import (
     Content,
+    Prepared,
     RequestOptions,
     RequestSender,
     SubmittedRun,
     cancel_of,
-    request_of,
+    prepare,
 )
 from agentstream.consumers.client.run import Feed, Outcome, Patience, Run
 from agentstream.consumers.kafka import tail_consumer
@@ -40,10 +43,9 @@ from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.records import Record
-from agentstream.schemas.requests import CancelRun, InvokeRequest
+from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
-from agentstream.schemas.trace import TraceContext
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class AgentClient:
         self._max_buffered_bytes = max_buffered_bytes
         self._max_request_bytes = max_request_bytes
         self._sender = RequestSender(self._new_producer, max_request_bytes=max_request_bytes)
+        self._finished = FinishedRuns(self._connection, self._topics)
         self._results = self._follower(self._topics.assistant_messages, _run_of_result, read_committed=True)
         self._deltas = self._follower(self._topics.stream_deltas, _run_of_events, read_committed=False)
 
@@ -89,6 +92,7 @@ class AgentClient:
     async def __aexit__(self, *exc_info: object) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._sender.close)
+            stack.push_async_callback(self._finished.close)
             stack.push_async_callback(self._deltas.close)
             stack.push_async_callback(self._results.close)
 
@@ -97,35 +101,43 @@ class AgentClient:
 
         Raises RequestRefused, TopicsMissing or BrokerUnavailable, as everything that sends does.
         """
-        request = request_of(content, options)
+        prepared = prepare(content, options)
         results = await self._results.positions()
         deltas = await self._deltas.positions()
-        return await self._send(request, options.get("trace"), results, deltas)
+        return await self._send(prepared, results, deltas)
 
     async def invoke(
         self, content: Content, *, timeout: float | None = None, check: bool = False, **options: Unpack[RequestOptions]
     ) -> InvokeResult:
-        """Send a request and wait for its result. With `check` a run that did not complete raises RunFailed."""
+        """Send a request and wait for its result. With `check` a run that did not complete raises RunFailed.
+
+        Sent again under the caller's own `run_id`, the same request gets the result of the first, also if that came
+        before. Raises RunIdTaken if it is another request, and what `submit` and `Run.result` raise.
+        """
         patience = Patience.of(timeout)
-        request = request_of(content, options)
-        outcome = Outcome(_id(request))
+        prepared = prepare(content, options)
+        outcome = Outcome(prepared.run_id)
+        lookback = Lookback(outcome, self._finished, prepared.body_hash)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                listening = self._results.listening(_id(request), Listener(outcome.take, outcome.fail))
+                listening = self._results.listening(prepared.run_id, Listener(lookback.take, outcome.fail))
                 results = await stack.enter_async_context(listening)
-                submitted = await self._send(request, options.get("trace"), results)
+                submitted = await self._send(prepared, results)
                 await self._results.cover(submitted.position.partition)
+            await stack.enter_async_context(lookback.watching(submitted))
             return _checked(await patience.for_result(outcome, submitted), check)
 
     async def wait(self, submitted: SubmittedRun, *, timeout: float | None = None, check: bool = False) -> InvokeResult:
         """The result of a request that was sent before, by whomever. Raises as `invoke`."""
         patience = Patience.of(timeout)
         outcome = Outcome(submitted.run_id)
+        lookback = Lookback(outcome, self._finished, submitted.body_hash)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                listening = self._results.listening(submitted.run_id, Listener(outcome.take, outcome.fail))
+                listening = self._results.listening(submitted.run_id, Listener(lookback.take, outcome.fail))
                 await stack.enter_async_context(listening)
                 await self._results.cover(submitted.position.partition, submitted.results_from)
+            await stack.enter_async_context(lookback.watching(submitted))
             return _checked(await patience.for_result(outcome, submitted), check)
 
     @asynccontextmanager
@@ -142,13 +154,15 @@ class AgentClient:
         With `cancel_on_exit=False` it goes on, and can be followed or waited for again by `run.submitted`.
         """
         patience = Patience.of(timeout)
-        request = request_of(content, options)
+        prepared = prepare(content, options)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                feed, results, deltas = await self._feed(stack, _id(request))
-                submitted = await self._send(request, options.get("trace"), results, deltas)
+                feed, lookback = self._feed(prepared.run_id, prepared.body_hash)
+                results, deltas = await self._listen(stack, feed, lookback)
+                submitted = await self._send(prepared, results, deltas)
                 await self._results.cover(submitted.position.partition)
                 await self._deltas.cover(submitted.position.partition)
+            await stack.enter_async_context(lookback.watching(submitted))
             run = Run(submitted, feed, patience, self._cancel)
             try:
                 yield run
@@ -162,9 +176,11 @@ class AgentClient:
         patience = Patience.of(timeout)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                feed, _, _ = await self._feed(stack, submitted.run_id)
+                feed, lookback = self._feed(submitted.run_id, submitted.body_hash)
+                await self._listen(stack, feed, lookback)
                 await self._results.cover(submitted.position.partition, submitted.results_from)
                 await self._deltas.cover(submitted.position.partition, submitted.deltas_from)
+            await stack.enter_async_context(lookback.watching(submitted))
             yield Run(submitted, feed, patience, self._cancel)
 
     async def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
@@ -186,21 +202,28 @@ class AgentClient:
         except (ClientError, TimeoutError) as error:
             log.warning("run %s could not be cancelled and goes on: %s", run.run_id, str(error) or "no answer in time")
 
-    async def _feed(self, stack: AsyncExitStack, run_id: str) -> tuple[Feed, Mapping[int, int], Mapping[int, int]]:
+    def _feed(self, run_id: str, body_hash: str | None) -> tuple[Feed, Lookback]:
         feed = Feed(run_id, max_buffered_bytes=self._max_buffered_bytes)
-        fail = feed.outcome.fail
-        results = await stack.enter_async_context(self._results.listening(run_id, Listener(feed.take_result, fail)))
+        lookback = Lookback(
+            feed.outcome, self._finished, body_hash, deliver=feed.take_result, deliver_old=feed.take_old_result
+        )
+        return feed, lookback
+
+    async def _listen(
+        self, stack: AsyncExitStack, feed: Feed, lookback: Lookback
+    ) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        run_id, fail = feed.run_id, feed.outcome.fail
+        results = await stack.enter_async_context(self._results.listening(run_id, Listener(lookback.take, fail)))
         deltas = await stack.enter_async_context(self._deltas.listening(run_id, Listener(feed.take_events, fail)))
-        return feed, results, deltas
+        return results, deltas
 
     async def _send(
         self,
-        request: InvokeRequest,
-        trace: TraceContext | None,
+        prepared: Prepared,
         results: Mapping[int, int],
         deltas: Mapping[int, int] | None = None,
     ) -> SubmittedRun:
-        sent = await self._sender.send(request, trace)
+        sent = await self._sender.send(prepared.request, prepared.trace)
         number = sent.position.partition
         return SubmittedRun(
             run_id=sent.run_id,
@@ -210,6 +233,7 @@ class AgentClient:
             # A partition that was unknown a moment ago is new: everything on it came later.
             results_from=results.get(number, 0),
             deltas_from=None if deltas is None else deltas.get(number, 0),
+            body_hash=prepared.body_hash,
         )
 
     def _new_producer(self) -> RequestProducer:
@@ -219,10 +243,6 @@ class AgentClient:
     def _follower(self, topic: str, run_of: Callable[[Record], str | None], *, read_committed: bool) -> Follower:
         tail = Tail(lambda: tail_consumer(self._connection, read_committed=read_committed), topic)
         return Follower(tail, also_needed=(self._topics.invoke_requests,), run_id_of=run_of)
-
-
-def _id(request: InvokeRequest) -> str:
-    return request.id or ""
 
 
 def _checked(result: InvokeResult, check: bool) -> InvokeResult:

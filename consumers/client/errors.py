@@ -6,6 +6,8 @@
      ├─ BrokerUnavailable  the brokers did not answer. Again; a request that was perhaps sent keeps its run id
      ├─ RunTimeout         the caller's own patience ended. Wait again
      ├─ ResultUnreadable   the run ended, but its result cannot be read
+     ├─ ResultExpired      the run ended before, and its result is no longer on the log
+     ├─ RunIdTaken         the run id was used before, with another body. Never again under this id
      └─ RunFailed          the run ended, and not as completed. Only raised where the caller asks for it
 
 A failed run is a result like any other.
@@ -62,6 +64,20 @@ class ResultUnreadable(ClientError):
     def __init__(self, run_id: str, problem: Problem) -> None:
         super().__init__(f"the result of run {run_id} cannot be read: {problem.detail or problem.title}")
         self.problem = problem
+
+
+class ResultExpired(ClientError):
+    """The same request was sent before and its run has ended, so that it does not run again."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} ended before, and its result is no longer on the log; use another run id")
+
+
+class RunIdTaken(ClientError):
+    """Another request has this run id: this one is a dead letter `duplicate_conflict`."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run id {run_id} was used before, with another body; use another run id")
 
 
 class RunFailed(ClientError):

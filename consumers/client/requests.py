@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 
 from agentstream.consumers.client.errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
 from agentstream.producers.requests import RequestProducer, Submitted
+from agentstream.schemas.codec import body_hash
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import AgentParameters, CancelRun, InvokeRequest
@@ -52,6 +53,23 @@ class SubmittedRun(Submitted):
     """The result lies at this offset of the results topic or behind it, in the request's partition number."""
     deltas_from: int | None
     """The same for the delta topic; None if nobody had asked for deltas."""
+    body_hash: str | None = None
+    """Hash of the request's body if its caller chose the run id: it may have run before, and its result lie further
+    back. None: the id was made up for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A request that can be sent."""
+
+    run_id: str
+    """Its run id."""
+    request: InvokeRequest
+    """It, with a run id and a session."""
+    trace: TraceContext | None
+    """The caller's own, if he has one."""
+    body_hash: str | None
+    """As `SubmittedRun` has it."""
 
 
 def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
@@ -73,6 +91,18 @@ def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
         raise RequestRefused(f"not a valid request: {where}: {first['msg']}") from error
     run_id = request.id or str(uuid7())
     return request.model_copy(update={"id": run_id, "session_id": request.session_id or run_id})
+
+
+def prepare(content: Content, options: RequestOptions) -> Prepared:
+    """What a caller wants sent. Raises RequestRefused if it is not a valid request."""
+    request = request_of(content, options)
+    chosen = options.get("run_id") is not None or (isinstance(content, InvokeRequest) and content.id is not None)
+    return Prepared(
+        run_id=request.id or "",
+        request=request,
+        trace=options.get("trace"),
+        body_hash=body_hash(request.to_bytes()) if chosen else None,
+    )
 
 
 def cancel_of(run_id: str, reason: str | None, requested_by: str | None) -> CancelRun:

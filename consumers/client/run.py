@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from agentstream.consumers.client.buffer import EventBuffer, Voided
-from agentstream.consumers.client.errors import BrokerUnavailable, ResultUnreadable, RunTimeout
+from agentstream.consumers.client.errors import (
+    BrokerUnavailable,
+    ResultExpired,
+    ResultUnreadable,
+    RunIdTaken,
+    RunTimeout,
+)
 from agentstream.consumers.client.requests import SubmittedRun, cancel_of
 from agentstream.consumers.transcript import Transcript
 from agentstream.schemas.codec import decode_events, decode_result
@@ -72,9 +78,14 @@ class Outcome:
         self.result: InvokeResult | None = None
         self.error: Exception | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.result is not None or self.error is not None
+
     def take(self, record: Record) -> None:
         """The result's record. The first counts: it comes again when somebody else waits for an older run."""
-        if self.result is not None or self.error is not None:
+        if self.known:
             return
         result = decode_result(record)
         if isinstance(result, Problem):
@@ -111,6 +122,7 @@ class Feed:
     """What comes from the two topics about one run. Its functions are called with records, and never wait."""
 
     def __init__(self, run_id: str, *, max_buffered_bytes: int) -> None:
+        self.run_id = run_id
         self.outcome = Outcome(run_id)
         self.transcript = Transcript()
         self.buffer = EventBuffer(max_buffered_bytes)
@@ -137,9 +149,16 @@ class Feed:
 
     def take_result(self, record: Record) -> None:
         """The result's record."""
+        self._take_result(record, LATE_DELTAS_SECONDS)
+
+    def take_old_result(self, record: Record) -> None:
+        """The record of a result whose deltas came before anybody listened."""
+        self._take_result(record, 0.0)
+
+    def _take_result(self, record: Record, seconds_for_deltas: float) -> None:
         self.outcome.take(record)
         if self.outcome.result is not None and self.late_until is None:
-            self.late_until = asyncio.get_running_loop().time() + LATE_DELTAS_SECONDS
+            self.late_until = asyncio.get_running_loop().time() + seconds_for_deltas
             if self.transcript.settle(self.outcome.result).voided:
                 self.buffer.void()
 
@@ -148,8 +167,8 @@ class Run:
     """A run that is followed. `async for` gives its events: those of the attempt that counts, each once, in order.
 
     A `Voided` among them says that what was given before is void. Iteration ends with the last event of the attempt
-    that the result names, at the latest 2 s after the result. It raises RunTimeout, ResultUnreadable or
-    BrokerUnavailable, as `result` does; a run that fails is no exception. Not for two tasks at once.
+    that the result names, at the latest 2 s after the result. It raises what `result` does; a run that fails is no
+    exception. Not for two tasks at once.
     """
 
     def __init__(self, submitted: SubmittedRun, feed: Feed, patience: Patience, cancel: Cancel) -> None:
@@ -202,9 +221,9 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether the result came, readable or not: then there is nothing left to cancel."""
+        """Whether the result came, readable or not, or the run is somebody else's: there is nothing left to cancel."""
         outcome = self._feed.outcome
-        return outcome.result is not None or isinstance(outcome.error, ResultUnreadable)
+        return outcome.result is not None or isinstance(outcome.error, ResultUnreadable | ResultExpired | RunIdTaken)
 
     async def cancel(self, reason: str | None = None, *, requested_by: str | None = None) -> None:
         """Ask for the run to end; returns once the brokers hold that. Then its result comes, as `cancelled`.
@@ -214,5 +233,9 @@ class Run:
         await self._cancel(cancel_of(self.run_id, reason, requested_by))
 
     async def result(self) -> InvokeResult:
-        """The result, whatever its status. Raises RunTimeout, ResultUnreadable or BrokerUnavailable."""
+        """The result, whatever its status.
+
+        Raises RunTimeout, ResultUnreadable or BrokerUnavailable; for a run id of the caller's own also RunIdTaken and
+        ResultExpired.
+        """
         return await self._patience.for_result(self._feed.outcome, self.submitted)

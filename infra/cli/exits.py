@@ -33,6 +33,8 @@ _BY_NAME: Final = {
     "TopicMissing": UNAVAILABLE,
     "CoordinatorError": UNAVAILABLE,
     "ResultUnreadable": FAILED,
+    "ResultExpired": FAILED,
+    "RunIdTaken": USAGE,
     "DockerException": UNAVAILABLE,
 }
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -1,0 +1,168 @@
+"""The index of finished runs as a client asks it: which run ids ended before, as far back as workers remember them.
+
+await FinishedRuns(connection, topics).find(partition, run_id, offset) -> Finished | None
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from pydantic import ValidationError
+
+from agentstream.consumers.index import WINDOW
+from agentstream.consumers.log_scan import LogScan
+from agentstream.consumers.readers.tail import TopicMissing
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.headers import REQUEST, header_text, last_wins
+from agentstream.schemas.records import Position, Record
+from agentstream.schemas.results import FinishedRun
+from agentstream.schemas.topics import Topics
+
+LOOKED_BACK = 2 * WINDOW
+"""So many offsets of a partition are read, as by a worker that takes it over: each transaction leaves a marker behind.
+With lines of 300 bytes about 3 MB, once per partition and client; later looks read what is new."""
+MISSING_SECONDS = 60.0
+"""An index that does not exist, or that this caller may not read, is asked for again after so long."""
+SLACKS_MS = (1_000, 120_000)
+"""A result and its line are sent within one transaction, as a rule within a millisecond and at most 60 s apart."""
+NO_BOUND = 2**62
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """A run that ended, or a request that was refused for its run id."""
+
+    line: FinishedRun
+    """What the index says of it."""
+    partition: int
+    """Its partition."""
+    timestamp_ms: int
+    """When that was written."""
+
+
+class FinishedRuns:
+    """Reads the index on demand. Opens what it needs by itself, `close` ends it; for concurrent use.
+
+    Keeps 16 bytes of each line that it has read, WINDOW lines of a partition: about 1.5 MB.
+    """
+
+    def __init__(self, connection: KafkaConnection, topics: Topics) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._scan: LogScan | None = None
+        self._asking = asyncio.Lock()
+        self._lines: dict[int, OrderedDict[int, int]] = {}
+        self._next: dict[int, int] = {}
+        self._read_at: dict[int, float] = {}
+        self._missing_until = float("-inf")
+
+    async def close(self) -> None:
+        """End the connection. May be called at any time, and again."""
+        scan, self._scan = self._scan, None
+        if scan is not None:
+            await scan.__aexit__()
+
+    async def find(self, partition: int, run_id: str, offset: int) -> Finished | None:
+        """How a run ended, or that the request at `offset` of the input was refused for its id.
+
+        Raises TopicMissing where the index cannot be read at all, and KafkaError, OSError or TimeoutError.
+        """
+        asked_at = _now()
+        async with self._asking:
+            if asked_at < self._missing_until:
+                raise TopicMissing(f"no such topic, or not allowed to read it: {self._topics.finished_runs}")
+            try:
+                scan = await self._opened()
+                if self._read_at.get(partition, float("-inf")) <= asked_at:
+                    await self._read_on(scan, partition)
+                for name in (_refused(offset), run_id):
+                    if (found := await self._line(scan, partition, name)) is not None:
+                        return found
+            except (TopicMissing, TopicAuthorizationFailedError) as error:
+                self._missing_until = _now() + MISSING_SECONDS
+                await self.close()
+                raise TopicMissing(f"not to be read: {error}") from error
+            except (KafkaError, OSError, TimeoutError):
+                await self.close()
+                raise
+        return None
+
+    async def result_of(self, found: Finished) -> Record | None:
+        """The record of a finished run's result; None if it is no longer on the log. Raises as `find`."""
+        asked = Position(topic=self._topics.invoke_requests, partition=found.partition, offset=found.line.offset)
+        async with self._scan_of(self._topics.assistant_messages, last=NO_BOUND) as scan:
+            for slack in SLACKS_MS:
+                hits: list[Record] = []
+
+                def seen(record: Record, until: int = found.timestamp_ms + slack, hits: list[Record] = hits) -> bool:
+                    if header_text(last_wins(record.headers), REQUEST) == str(asked):
+                        hits.append(record)
+                    return bool(hits) or record.timestamp_ms > until
+
+                await scan.run(await scan.since(found.timestamp_ms - slack, found.partition), seen)
+                if hits:
+                    return hits[0]
+        return None
+
+    async def _opened(self) -> LogScan:
+        if self._scan is None:
+            self._scan = await self._scan_of(self._topics.finished_runs, last=LOOKED_BACK).__aenter__()
+        return self._scan
+
+    def _scan_of(self, topic: str, *, last: int) -> LogScan:
+        return LogScan(self._connection, topic, last=last, progress=lambda _: None, committed=True)
+
+    async def _read_on(self, scan: LogScan, partition: int) -> None:
+        """Read what came since the last time, in the first place as far back as a worker would."""
+        began = _now()
+        lines = self._lines.setdefault(partition, OrderedDict())
+
+        def seen(record: Record) -> bool:
+            if (name := _name(record)) is not None:
+                lines[_short(name)] = record.position.offset
+                lines.move_to_end(_short(name))
+            while len(lines) > WINDOW:
+                lines.popitem(last=False)
+            self._next[partition] = record.position.offset + 1
+            return False
+
+        scanned = await scan.run({partition: self._next.get(partition, 0)}, seen)
+        if scanned.ends[partition] < self._next.get(partition, 0):
+            # The topic was made anew: what was remembered is of another log.
+            lines.clear()
+            del self._next[partition]
+            await scan.run({partition: 0}, seen)
+        self._read_at[partition] = began
+
+    async def _line(self, scan: LogScan, partition: int, name: str) -> Finished | None:
+        offset = self._lines[partition].get(_short(name))
+        if offset is None:
+            return None
+        record, _ = await scan.first({partition: offset}, lambda record: record.position.offset >= offset)
+        if record is None or _name(record) != name:
+            return None
+        line = FinishedRun.model_validate_json(record.value or b"")
+        return Finished(line=line, partition=partition, timestamp_ms=record.timestamp_ms)
+
+
+def _name(record: Record) -> str | None:
+    """What a line is found by: the run's id, or the offset of a request that was refused without a result."""
+    try:
+        line = FinishedRun.model_validate_json(record.value or b"")
+        return _refused(line.offset) if line.status == "rejected" else (record.key or b"").decode()
+    except (ValidationError, UnicodeDecodeError):
+        return None
+
+
+def _refused(offset: int) -> str:
+    return f"@{offset}"  # no run id holds an @
+
+
+def _short(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=7).digest())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
