@@ -145,6 +145,24 @@ def where(
     run_where(context.obj, run_id, last=last, as_json=as_json)
 
 
+@app.command(epilog=HELP)
+def trace(
+    context: typer.Context,
+    wanted: Annotated[
+        str, typer.Argument(metavar="RUN_ID|TRACE_ID", help="A run, or a trace by its first eight digits or more.")
+    ],
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where spans are kept; AGENTSTREAM_TRACE_DIR, else that of `agentstream dev`."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The spans, one JSON object a line.")] = False,
+) -> None:
+    """Draw what happened to a run, from the request to each model call and tool, with timings."""
+    from agentstream.infra.cli.tracing import run_trace
+
+    run_trace(context.obj, wanted, directory=directory, as_json=as_json)
+
+
 @topics_app.command("plan", epilog=HELP)
 def topics_plan(context: typer.Context, partitions: Partitions = None, as_json: AsJson = False) -> None:
     """Show what `apply` would do."""
