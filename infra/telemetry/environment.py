@@ -89,7 +89,7 @@ def telemetry_settings(
         prometheus=reader.wants_prometheus(),
         batching=reader.batching(),
         service_name=None if named else service,
-        problems=(*reader.problems, *_misshapen_headers(variables)),
+        problems=(*reader.problems, *_misread(variables), *_misshapen_headers(variables)),
     )
 
 
@@ -201,6 +201,17 @@ _HEADER_VARIABLES: Final = (
 
 def _header_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     return ((name, variables[name]) for name in _HEADER_VARIABLES if variables.get(name))
+
+
+def _misread(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each variable of which the exporters would use their default; their own lines are not shown."""
+    for signal in ("", "TRACES_", "METRICS_"):
+        name = f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION"
+        if variables.get(name, "").strip().lower() not in ("", "none", "gzip", "deflate"):
+            yield f"{name}: must be gzip, deflate or none; none takes effect"
+        name = f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT"
+        if not re.fullmatch(r"\s*(\d+(\.\d*)?|\.\d+)?\s*", variables.get(name, "")):
+            yield f"{name}: must be a number of seconds; 10 takes effect"
 
 
 def _misshapen_headers(variables: Mapping[str, str]) -> Iterator[str]:

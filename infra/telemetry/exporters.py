@@ -44,14 +44,14 @@ class CountingSpanExporter(SpanExporter):
 
     def abandon(self) -> None:
         """Wait for nothing more: a retry that sleeps is woken, what has not arrived is entered as dropped."""
-        self._closed.set()
-        self._delivery.abandon()
-        self._inner.shutdown()
+        if not self._closed.is_set():
+            self._closed.set()
+            self._delivery.abandon()
+            self._inner.shutdown()
 
     def shutdown(self) -> None:
-        """Called by the processor once its queue is empty, or its patience at an end."""
-        if not self._closed.is_set():
-            self.abandon()
+        """Called by the processor once its queue is empty."""
+        self.abandon()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is kept here."""
