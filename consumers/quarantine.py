@@ -8,6 +8,8 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import count
 
 CRASH_LIMIT = 3
 """After so many crashes a request is failed with `crash_limit` instead of being tried again."""
@@ -30,10 +32,16 @@ def probation(strikes: int, *, unmarked_start: bool) -> float | None:
 
 
 class Quarantine:
-    """At most one suspect on probation at a time per worker."""
+    """At most one suspect on probation at a time per worker; of those that wait, the one with the shortest goes next.
+
+    In the order of their coming, the first starts of a partition (0.25 s each) waited behind the runs with strikes of
+    all others (10 s each): after a kill, a partition that owed 40 short runs showed no result for 32 s.
+    """
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._occupied = False
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = count()
 
     @asynccontextmanager
     async def entered(self, seconds: float | None) -> AsyncIterator[Callable[[], None]]:
@@ -44,7 +52,7 @@ class Quarantine:
         if seconds is None:
             yield lambda: None
             return
-        await self._lock.acquire()
+        await self._take_place(seconds)
         holding = True
         timer: asyncio.TimerHandle | None = None
 
@@ -52,7 +60,7 @@ class Quarantine:
             nonlocal holding
             if holding:
                 holding = False
-                self._lock.release()
+                self._give_place_on()
 
         def begin() -> None:
             nonlocal timer
@@ -65,3 +73,24 @@ class Quarantine:
             if timer is not None:
                 timer.cancel()
             give_up_place()
+
+    async def _take_place(self, seconds: float) -> None:
+        if not self._occupied:
+            self._occupied = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (seconds, next(self._numbers), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_place_on()
+            raise
+
+    def _give_place_on(self) -> None:
+        while self._waiting:
+            *_, turn = heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._occupied = False

@@ -48,6 +48,43 @@ def test_with_two_strikes_nobody_else_comes_in_until_the_end() -> None:
     assert entries(("a", 2, 600.0), ("b", 1, 1.0)) == {"a": 0, "b": 600}
 
 
+def test_who_is_suspected_least_goes_first() -> None:
+    """Behind ten seconds for each run with a strike, a partition of nothing but short runs was silent for 32 s."""
+    assert entries(("a", 1, 600.0), ("b", 2, 5.0), ("c", 1, 600.0), ("d", 0, 1.0)) == {"a": 0, "d": 0, "c": 10, "b": 20}
+
+    async def scene() -> list[float]:
+        quarantine, seen = Quarantine(), list[float]()
+
+        async def enter_for(seconds: float) -> None:
+            async with quarantine.entered(seconds) as begin:
+                seen.append(seconds)
+                begin()
+                await asyncio.sleep(600)
+
+        async with asyncio.TaskGroup() as group:
+            for seconds in (10.0, 10.0, 0.25, 0.25):
+                group.create_task(enter_for(seconds))
+        return seen
+
+    assert in_virtual_time(scene()) == [10.0, 0.25, 0.25, 10.0]
+
+
+def test_who_is_cancelled_while_he_is_let_in_lets_the_next_one_in() -> None:
+    async def scene() -> list[tuple[str, float]]:
+        quarantine, seen = Quarantine(), list[tuple[str, float]]()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(enter(quarantine, "a", 2, 600.0, seen))
+            second = group.create_task(enter(quarantine, "b", 2, 600.0, seen))
+            group.create_task(enter(quarantine, "c", 2, 1.0, seen))
+            await asyncio.sleep(1)
+            first.cancel()
+            await asyncio.sleep(0)
+            second.cancel()
+        return [(name, round(at)) for name, at in seen]
+
+    assert [name for name, _ in in_virtual_time(scene())] == ["a", "c"]
+
+
 def test_who_is_cancelled_gives_his_place_up() -> None:
     async def scene() -> bool:
         quarantine = Quarantine()
