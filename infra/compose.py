@@ -43,6 +43,7 @@ from agentstream.infra.settings import Settings
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
 from agentstream.infra.toolchain import Progress, quiet
+from agentstream.infra.tracing import deltas_reader, span_maker, wants_content
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.deltas import DeltaPublisher
 from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, idempotent_producer
@@ -94,6 +95,10 @@ class WorkerPlan:
     """Where measurements go."""
     flush_spans: Callable[[], None] = _nothing
     """Asks that ended spans be exported soon; never waits."""
+    capture_content: bool = False
+    """Whether messages, tool arguments and results stand in spans."""
+    trace_names: frozenset[str] = frozenset()
+    """What spans carry besides OpenTelemetry's names: `prompt_tokens`, `openinference`."""
     metrics_text: Callable[[], bytes] | None = None
     """The measurements in Prometheus' text format, from any thread; None: they are not kept for that."""
     telemetry_state: Callable[[], dict[str, JsonValue]] = dict
@@ -138,6 +143,8 @@ async def open_plan(
             tracer_provider=opened.tracer_provider,
             meter_provider=opened.meter_provider,
             flush_spans=opened.flush,
+            capture_content=wants_content(),
+            trace_names=frozenset(settings.trace_names),
             metrics_text=opened.metrics_text,
             telemetry_state=opened.state,
             connection=connection,
@@ -183,6 +190,15 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
             intake=Intake(max_held=plan.max_in_flight * WAITING_PER_SLOT, max_bytes=plan.max_held_bytes),
             clock=time.monotonic,
             metrics=metrics,
+            tracing=span_maker(
+                plan.tracer_provider,
+                group_id=plan.group_id,
+                redactor=plan.redactor,
+                flush=plan.flush_spans,
+                content=plan.capture_content,
+                names=plan.trace_names,
+            ),
+            read_deltas=deltas_reader(plan.connection, plan.topics.stream_deltas),
             bounds=Bounds(max_bytes=plan.max_request_bytes),
             index_window=plan.index_window,
         )

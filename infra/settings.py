@@ -17,7 +17,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, model_valida
 from pydantic.types import DirectoryPath
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agentstream.infra.settings_types import GroupId, Names, Price, Servers, Tools, TopicPrefix, Url
+from agentstream.infra.settings_types import GroupId, Names, Price, Servers, Tools, TopicPrefix, TraceNames, Url
 from agentstream.schemas import defaults
 from agentstream.schemas.requests import DAY_MS, ModelName, Name
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES
@@ -241,6 +241,10 @@ class Settings(_Settings):
     )
     trace_targets: dict[Name, TraceTargetSettings] = Field(
         default_factory=dict, description="Places for spans by the name under which requests ask for them."
+    )
+    trace_names: TraceNames = Field(
+        default=(),
+        description="In spans besides OpenTelemetry's names: `prompt_tokens` (the older ones), `openinference`.",
     )
     trace_dir: Path | None = Field(
         default=None, description="Directory in which a worker keeps its last spans, 32 MiB at most; absent: none."

@@ -1,7 +1,7 @@
 """Kinds of values in the settings, and what is wrong with those that are none."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
@@ -41,6 +41,7 @@ def _url(value: str) -> str:
 Servers = Annotated[str, BeforeValidator(_servers), AfterValidator(_addresses)]
 Url = Annotated[str, AfterValidator(_url)]
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$")]
+TraceNames = Annotated[tuple[Literal["prompt_tokens", "openinference"], ...], NoDecode, BeforeValidator(_listed)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Tools = Annotated[tuple[ToolName, ...], NoDecode, BeforeValidator(_listed)]
 GroupId = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -7,7 +7,14 @@ from typing import Final
 from pydantic import JsonValue
 
 from agentstream.schemas.examples import EXAMPLES
-from agentstream.schemas.headers import CANCEL_RUN, FINISHED_RUN, INVOKE_REQUEST, INVOKE_RESULT, STREAM_EVENTS
+from agentstream.schemas.headers import (
+    CANCEL_RUN,
+    FINISHED_RUN,
+    INVOKE_REQUEST,
+    INVOKE_RESULT,
+    STREAM_EVENTS,
+    TRACE_TARGET,
+)
 from agentstream.schemas.json_schema import CONSTANT_DEFAULTS, WIRE_MODELS, Schema, components, short_name
 from agentstream.schemas.topics import TopicPlan, Topics
 
@@ -206,6 +213,7 @@ _TEXT: Final[Mapping[str, str]] = {
     "traceparent": "W3C trace context: the parent of everything that comes of it.",
     "tracestate": "W3C trace state, carried on.",
     "baggage": "W3C baggage, carried on.",
+    TRACE_TARGET: "Name of a place in the worker's settings that the run's spans are exported to as well.",
     "agentstream-request": "Where the request lies: topic/partition/offset.",
     "dlq-error-code": "Why it is here: one of the table of codes.",
     "dlq-error-stage": "Where on the path the error arose.",
@@ -228,11 +236,13 @@ def _headers(message: str) -> Schema:
         names = [name for name in _TEXT if "dlq" in name]
         required = [name for name in names if name != "dlq-truncated"]
     elif message == STREAM_EVENTS:
-        names = required = [*_SHORT]
+        names, required = [*_SHORT, "tracestate", "baggage"], [*_SHORT]
     else:
         caused = message in {INVOKE_RESULT, FINISHED_RUN}
         extra = ("ce_causationid", "agentstream-request") if caused else ()
         names = [*_FULL, "traceparent", "tracestate", "baggage", *extra]
+        if message == INVOKE_REQUEST:
+            names.append(TRACE_TARGET)
         required = [*_FULL, "traceparent", *extra] if caused else []
     properties: Schema = {name: {"type": "string", "description": _TEXT[name]} for name in names}
     if "ce_type" in properties:

@@ -15,6 +15,8 @@ CE_SUBJECT: Final = "ce_subject"
 CE_SEQUENCE: Final = "ce_sequence"
 CE_CAUSATION_ID: Final = "ce_causationid"
 REQUEST: Final = "agentstream-request"
+TRACE_TARGET: Final = "agentstream-trace-target"
+"""On a request: one of the places that the worker's settings name for spans."""
 REDRIVE_COUNT: Final = "dlq-redrive-count"
 REDRIVE_OF: Final = "dlq-redrive-of"
 
@@ -68,7 +70,8 @@ def cloud_event(
 
 
 def delta_headers(run_id: str, attempt_id: str, first_seq: int, trace: TraceContext) -> list[tuple[str, bytes]]:
-    """The short set for delta records: only what is required, since there may be thousands a second."""
+    """The short set for delta records: only what is required, since there may be thousands a second; and what the
+    caller wants carried on, if it does."""
     return [
         ("ce_specversion", b"1.0"),
         (CE_ID, f"{attempt_id}-{first_seq}".encode()),
@@ -76,5 +79,5 @@ def delta_headers(run_id: str, attempt_id: str, first_seq: int, trace: TraceCont
         (CE_TYPE, STREAM_EVENTS.encode()),
         (CE_SUBJECT, run_id.encode()),
         (CE_SEQUENCE, str(first_seq).encode()),
-        ("traceparent", trace.traceparent.encode()),
+        *trace.to_headers(),
     ]

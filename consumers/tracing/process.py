@@ -13,7 +13,7 @@ from agentstream.consumers.tracing.spans import SpanError, SpanMaker, TimedSpan,
 from agentstream.producers.spans import Sends, clean, parent, trace_of
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
-from agentstream.schemas.headers import CE_ID, header_text, last_wins
+from agentstream.schemas.headers import CE_ID, TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.trace import TraceContext
 
@@ -155,6 +155,8 @@ def process_span(
     }
     if (message_id := header_text(headers, CE_ID)) is not None:
         attributes[names.MESSAGE_ID] = clean(message_id)
+    if (target := header_text(headers, TRACE_TARGET)) is not None:
+        attributes[names.TRACE_TARGET] = clean(target)
     if strikes:
         attributes[names.STRIKES] = strikes
     if lost_at is not None:

@@ -55,6 +55,7 @@ class Scene:
     secrets: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     harness: Harness | None = None
+    process: ProcessSpan | None = None
 
     def admitted(self) -> Admitted:
         request = InvokeRequest(
@@ -69,7 +70,7 @@ class Scene:
             request=request,
             position=Position(topic="t", partition=5, offset=7),
             timestamp_ms=self.timestamp_ms,
-            process=ProcessSpan.none(TRACE),
+            process=self.process or ProcessSpan.none(TRACE),
             claim=3,
             attempt=self.attempt,
             crashes=self.crashes,

@@ -1,0 +1,111 @@
+"""The spans of made-up events: what a harness says in odd ways, and what it leaves out."""
+
+from datetime import UTC, datetime, timedelta
+
+from agentstream.consumers.numbering import AttemptName
+from agentstream.consumers.tracing.attempt import AgentFacts
+from agentstream.consumers.tracing.spans import SpanError, nanoseconds
+from agentstream.schemas import span_names as names
+from agentstream.schemas.events import (
+    MessageEnded,
+    MessageStarted,
+    PartDelta,
+    ReadEvent,
+    ToolEnded,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+from agentstream.schemas.messages import Message, Usage
+from tests.support.otlp_values import SpanSeen
+from tests.support.spans import Recorder, assert_well_formed, by_name, process_of, tree
+from tests.unit.playing import Scene
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NAME = AttemptName(run_id="run", session_id="s", claim=1, attempt=1, attempt_id="0190")
+
+
+def told(*events: ReadEvent, error: str | None = None) -> list[SpanSeen]:
+    """The spans of made-up events, a second apart."""
+    recorder = Recorder()
+    process = process_of(recorder.maker(), Scene().admitted())
+    spans = process.attempt(NAME, AgentFacts(model="p/m", harness="h"), START)
+    for number, event in enumerate(events, 1):
+        spans.saw(event, START + timedelta(seconds=number))
+    end = nanoseconds(START + timedelta(seconds=len(events) + 1))
+    spans.close(end, None if error is None else SpanError(code=error), reason=None, cost=None)
+    assert_well_formed(recorder.spans)
+    return recorder.spans
+
+
+ANSWER = Message.of_text("assistant", "hi")
+
+
+def test_a_model_call_that_broke_off_is_closed_with_the_error_that_its_attempt_ends_with() -> None:
+    # Pi says of a provider's failure only that the message ended with an error; which one comes at the very end.
+    spans = told(
+        TurnStarted(turn=1),
+        MessageStarted(turn=1, message_id="m"),
+        PartDelta(turn=1, message_id="m", part_index=0, part_type="text", delta="h"),
+        MessageEnded(turn=1, message_id="m", message=ANSWER, finish_reason="error"),
+        TurnEnded(turn=1, finish_reason="error"),
+        error="rate_limited",
+    )
+    assert tree(spans) == [
+        "invoke_agent h !rate_limited",
+        "  turn 1 !rate_limited",
+        "    chat m !rate_limited",
+    ]
+    chat, turn = by_name(spans, "chat m"), by_name(spans, "turn 1")
+    assert (chat.end_ns - chat.start_ns, turn.end_ns - turn.start_ns) == (3 * 10**9, 4 * 10**9)
+
+
+def test_a_tool_left_open_by_its_turn_ends_with_the_turn() -> None:
+    spans = told(
+        TurnStarted(turn=1),
+        MessageEnded(turn=1, message_id="m", message=ANSWER, finish_reason="tool_call"),
+        ToolStarted(turn=1, tool_call_id="c", tool_name="bash"),
+        TurnEnded(turn=1, finish_reason="tool_call"),
+        ToolEnded(turn=1, tool_call_id="c", tool_name="bash", duration_ms=1),
+    )
+    assert tree(spans)[-1] == "    execute_tool bash !never_ended"
+
+
+def test_tools_side_by_side_are_told_apart() -> None:
+    spans = told(
+        TurnStarted(turn=1),
+        ToolStarted(turn=1, tool_call_id="a", tool_name="read"),
+        ToolStarted(turn=1, tool_call_id="b", tool_name="bash"),
+        ToolEnded(turn=1, tool_call_id="b", tool_name="bash", duration_ms=1, is_error=True),
+        ToolEnded(turn=1, tool_call_id="a", tool_name="read", duration_ms=1),
+        TurnEnded(turn=1, finish_reason="tool_call"),
+    )
+    lengths = {span.name: (span.end_ns - span.start_ns) // 10**9 for span in spans if "tool" in span.name}
+    assert lengths == {"execute_tool read": 3, "execute_tool bash": 1}
+
+
+def test_a_turns_usage_counts_where_its_message_told_none() -> None:
+    usage = Usage(provider="p", model="m", input_tokens=5, output_tokens=6)
+    spans = told(
+        TurnStarted(turn=1),
+        MessageEnded(turn=1, message_id="m", message=ANSWER, finish_reason="stop"),
+        TurnEnded(turn=1, finish_reason="stop", usage=usage),
+    )
+    assert by_name(spans, "chat m").attributes[names.INPUT_TOKENS] == 5
+
+
+def test_events_without_order_raise_nothing_and_leave_nothing_open() -> None:
+    spans = told(
+        ToolEnded(tool_call_id="c", tool_name="bash", duration_ms=1),
+        PartDelta(message_id="m", part_index=0, part_type="text", delta="h"),
+        TurnEnded(finish_reason="stop"),
+        MessageEnded(message_id="m", message=ANSWER),
+        MessageStarted(message_id="m"),
+        ToolStarted(tool_call_id="c", tool_name="bash"),
+        ToolStarted(tool_call_id="c", tool_name="bash"),
+        TurnStarted(turn=7),
+        TurnStarted(turn=8),
+    )
+    assert sorted(span.name for span in spans) == sorted(
+        ["invoke_agent h", "chat m", "execute_tool bash", "execute_tool bash", "turn 7", "chat m", "turn 8", "chat m"]
+    )
