@@ -71,11 +71,17 @@ def pi_settings(settings: Settings, progress: Progress = quiet) -> PiSettings:
     return PiSettings(
         node=node,
         sidecar=ensure_pi_sidecar(progress) / "src" / "main.js",
-        temporary=Path(tempfile.gettempdir()),
+        temporary=_temporary(),
         path=os.environ.get("PATH", os.defpath),
         environment={name: os.environ[name] for name in _FOR_THE_SIDECAR if name in os.environ},
         shell_prefix=_sandbox() if settings.sandbox == "bubblewrap" else (),
     )
+
+
+def _temporary() -> Path:
+    """TMPDIR if it is there, full or not: the standard library would silently take /tmp, or where we were started."""
+    wanted = Path(os.environ.get("TMPDIR", ""))
+    return wanted if wanted.is_absolute() and wanted.is_dir() else Path(tempfile.gettempdir())
 
 
 def _sandbox() -> tuple[str, ...]:

@@ -88,7 +88,11 @@ class PiHarness:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._workspace)
+            try:
+                await stack.enter_async_context(self._workspace)
+            except OSError as error:
+                where = self._settings.temporary
+                raise SidecarUnavailable(f"no directory can be made in {where}: {error.strerror}") from error
             command = self._command()
             sidecar = Sidecar(self._launcher, command, patience=self._settings.patience, redact=self._redactor.text)
             await stack.enter_async_context(sidecar)

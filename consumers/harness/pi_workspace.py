@@ -31,7 +31,7 @@ class Workspace:
     """A directory of this owner's with one throwaway directory per attempt, and a watcher that outlives us.
 
     Opening it sweeps what dead owners left; closing it sweeps and removes all of its own. `parent` is where temporary
-    directories go.
+    directories go: OSError if it takes none.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -58,8 +58,12 @@ class Workspace:
 
     async def __aenter__(self) -> Self:
         self._sweeper.killed += await asyncio.to_thread(sweeping.sweep_orphans, self._parent)
-        for directory in (self.root, self.home, self.temporary):
-            directory.mkdir(mode=0o700)
+        try:
+            for directory in (self.root, self.home, self.temporary):
+                directory.mkdir(mode=0o700)
+        except OSError:
+            sweeping.remove_tree(self.root)
+            raise
         self._watcher = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", str(Path(sweeping.__file__)), self.owner.mark, str(self.root)),
             stdin=asyncio.subprocess.PIPE,

@@ -36,19 +36,10 @@ class Disk:
             with _limited(processes()):
                 yield
             return
-        filler = asyncio.create_task(self._fill(of), name="filler")
-        try:
-            yield
-        finally:
-            filler.cancel()
-            await asyncio.wait({filler})
-            for path in self.path.glob("filler*"):
-                path.unlink()
-
-    async def _fill(self, of: str) -> None:
         numbers = itertools.count()
         with (self.path / "filler").open("wb", buffering=0) as sink:
-            while True:
+
+            def fill() -> None:
                 with contextlib.suppress(OSError):
                     while of == "files":
                         (self.path / f"filler-{next(numbers)}").touch()
@@ -56,7 +47,22 @@ class Disk:
                     with contextlib.suppress(OSError):
                         while of == "bytes":
                             sink.write(bytes(size))
-                await asyncio.sleep(_AGAIN_S)
+
+            fill()
+            filler = asyncio.create_task(_again_and_again(fill), name="filler")
+            try:
+                yield
+            finally:
+                filler.cancel()
+                await asyncio.wait({filler})
+                for path in self.path.glob("filler*"):
+                    path.unlink()
+
+
+async def _again_and_again(fill: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(_AGAIN_S)
+        fill()
 
 
 @contextmanager

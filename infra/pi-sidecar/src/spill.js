@@ -1,5 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { once } from "node:events";
+import fs from "node:fs";
 import { copyFile, rm } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { basename, join } from "node:path";
 
 const NO_ROOM = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
@@ -19,6 +22,19 @@ const current = new AsyncLocalStorage();
 /** @type {Set<Spill>} */
 const underway = new Set();
 
+const plainCreateWriteStream = fs.createWriteStream;
+
+/**
+ * Pi tells the path of a call's file only now and then, and on a full disk often too late: the file stayed, and so did
+ * the full disk. The one stream that is made in a call's name is that file.
+ */
+fs.createWriteStream = function watchedCreateWriteStream(path, options) {
+	const stream = plainCreateWriteStream(path, options);
+	current.getStore()?.own(stream);
+	return stream;
+};
+syncBuiltinESMExports();
+
 /**
  * The file in the system's temporary directory to which Pi streams the long output of one shell call.
  *
@@ -31,6 +47,8 @@ export class Spill {
 		this.workdir = workdir;
 		/** @type {string | undefined} from Pi itself: a path in the output may be anybody's, and `bring` removes it */
 		this.path = undefined;
+		/** @type {fs.WriteStream | undefined} */
+		this.stream = undefined;
 		this.fail = (_error) => {};
 	}
 
@@ -59,12 +77,29 @@ export class Spill {
 				underway.delete(this);
 				own.abort();
 				// What fills the disk is this file, more often than not.
-				if (this.path) await rm(this.path, { force: true });
+				await this.discard();
 			}
 			throw told(error);
 		} finally {
 			underway.delete(this);
 		}
+	}
+
+	/** @param {fs.WriteStream} stream which writes the file */
+	own(stream) {
+		this.stream = stream;
+		this.path = String(stream.path);
+	}
+
+	/** Removes the file, wherever the call stands. Closed first: one that is still being opened would come back. */
+	async discard() {
+		const { stream, path } = this;
+		if (stream && !stream.closed) {
+			const closed = once(stream, "close").catch(() => {});
+			stream.destroy();
+			await closed;
+		}
+		if (path) await rm(path, { force: true });
 	}
 
 	/** Moves the file to where the run can read it. @param {string} text names it @returns {Promise<string>} names the new one */

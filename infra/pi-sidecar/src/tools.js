@@ -36,6 +36,8 @@ function createShell(run, env) {
 				return { ...result, content, details: undefined };
 			} catch (error) {
 				throw new Error(await spill.bring(String(error?.message ?? error)));
+			} finally {
+				await spill.discard();
 			}
 		},
 	};
