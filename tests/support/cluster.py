@@ -70,6 +70,10 @@ class Cluster:
     async def submit(self, run_id: str | None = None, *, text: str = "hi", session: str | None = None) -> Submitted:
         """Put one request on the topic; its session is the run's own unless named."""
         request = InvokeRequest(id=run_id, session_id=session, messages=(Message.of_text("user", text),))
+        return await self.send(request)
+
+    async def send(self, request: InvokeRequest) -> Submitted:
+        """Put any request on the topic."""
         return await self._requests.submit(request)
 
     async def submit_all(self, *run_ids: str) -> None:
@@ -99,7 +103,8 @@ class Cluster:
 
     async def audit(self, *run_ids: str) -> None:
         """Check all promises on the log, once the workers have stopped: these runs, and no others, have a result."""
-        log = await read_log(self.bootstrap_servers, self.topics, self.group_id)
+        # Its tests set the group's offsets as operators do: what was committed before says nothing.
+        log = await read_log(self.bootstrap_servers, self.topics, self.group_id, commits=False)
         assert violations(log, run_ids) == []
         assert {line.body["run_id"] for line in log.results} == set(run_ids)
 
