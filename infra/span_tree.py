@@ -135,7 +135,8 @@ def _notes(span: SpanLine) -> Iterator[str]:
 def _how_it_ended(span: SpanLine) -> Iterator[str]:
     facts, status = span.attributes, span.attributes.get(names.RUN_STATUS)
     if (code := facts.get(names.ERROR_TYPE)) is not None:
-        yield f"{code}: {span.status_detail}" if span.status_detail else str(code)
+        detail = span.status_detail
+        yield f"{code}: {detail}" if detail and detail != code else str(code)
     elif span.status == "error":
         yield span.status_detail or "failed"
     elif isinstance(status, str) and status != "completed":

@@ -1,6 +1,7 @@
 """`agentstream trace`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentstream.infra.cli.context import Context
@@ -28,7 +29,7 @@ def run_trace(context: Context, wanted: str, *, directory: Path | None, as_json:
         sys.exit(FAILED)
 
 
-def draw(screen: Screen, spans: list[SpanLine]) -> None:
+def draw(screen: Screen, spans: Sequence[SpanLine]) -> None:
     """The tree with its timings; with bars and colours on a terminal."""
     drawn = list(rows(spans))
     widths = [max(len(cell) for cell in column) for column in zip(*(_cells(row) for row in drawn), strict=True)]

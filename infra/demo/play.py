@@ -2,14 +2,20 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
 from agentstream.consumers.client import ClientError
 from agentstream.infra.demo.places import find_places
 from agentstream.infra.demo.scenes import SCENES, Played
 from agentstream.infra.demo.show import Row, Show
 from agentstream.infra.demo.stage import SceneFailed, Stage, open_stage
+from agentstream.infra.span_tree import of_run
+from agentstream.infra.telemetry.span_lines import SpanLine, read_spans
+from agentstream.schemas import span_names
 
 SCENE_SECONDS = 180.0
+TRACE_SECONDS = 20.0
+"""For the spans of the worker that was killed: the next owner reads them from the delta log in its spare time."""
 
 
 async def play() -> int:
@@ -31,6 +37,8 @@ async def play() -> int:
                 failed.append(scene.__name__)
                 show.failed(str(error) or "it took too long")
         await _show_table(stage, played)
+        if not failed and not await _show_trace(stage, played):
+            failed.append("the trace")
         if failed:
             for name in stage.workers:
                 show.note(f"\nThe end of {name}'s log:\n{stage.log_end(name)}")
@@ -57,3 +65,25 @@ async def _show_table(stage: Stage, played: Played) -> None:
         f"partition/offset on {topics.invoke_requests}, {topics.stream_deltas}, {topics.assistant_messages} "
         f"(†: {topics.dead_letters}); tokens are in, out",
     )
+
+
+async def _show_trace(stage: Stage, played: Played) -> bool:
+    """Draw the last run's tree, as `agentstream trace` does; whether it came."""
+    run_id = played.runs[-1].result.run_id
+    try:
+        async with asyncio.timeout(TRACE_SECONDS):
+            spans = of_run(read_spans(stage.traces), run_id)
+            while not _whole(spans):
+                await asyncio.sleep(0.1)
+                spans = of_run(read_spans(stage.traces), run_id)
+    except TimeoutError:
+        stage.show.failed("the spans of the killed run did not come")
+        return False
+    stage.show.tree("What happened to the run whose worker was killed (`agentstream trace RUN_ID` draws it):", spans)
+    return True
+
+
+def _whole(spans: Sequence[SpanLine]) -> bool:
+    """Whether both the attempt that was lost and the request's end are there."""
+    lost = any(span.attributes.get(span_names.LOST) for span in spans)
+    return lost and any(span.attributes.get(span_names.RUN_STATUS) == "completed" for span in spans)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agentstream.infra.cli.screen import Screen, styled
+from agentstream.infra.cli.tracing import draw
 from agentstream.infra.rendering import LiveRun, tokens
+from agentstream.infra.telemetry.span_lines import SpanLine
 from agentstream.schemas.results import InvokeResult
 
 COLUMNS = ("scene", "status", "crashes", "tokens", "trace id", "request", "deltas", "result")
@@ -125,6 +127,11 @@ class Show:
                 padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
                 self._screen.out("  ".join(padded).rstrip())
         self._screen.out(legend)
+
+    def tree(self, title: str, spans: Sequence[SpanLine]) -> None:
+        """A run's spans."""
+        self._screen.out(f"\n{title}")
+        draw(self._screen, spans)
 
     def _rich_table(self, rows: Sequence[Row]) -> None:
         from rich.box import SIMPLE_HEAD

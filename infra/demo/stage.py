@@ -28,6 +28,7 @@ WORKERS = 2
 PARTITIONS = 6
 SESSION_TIMEOUT_MS = 6_000
 """The shortest that brokers allow: a killed worker's partitions go to another one after this long."""
+TRACES = "traces"
 _JOIN_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 
@@ -58,6 +59,11 @@ class Stage:
     """The workers' environment."""
     workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     """The workers by their client id."""
+
+    @property
+    def traces(self) -> Path:
+        """Where the workers keep their spans."""
+        return self.home / TRACES
 
     async def start_worker(self, name: str) -> None:
         """Start one more worker, a process of its own."""
@@ -200,6 +206,7 @@ def _environment(
         "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "1000",
         "AGENTSTREAM_GRACE_SECONDS": "5",
         "AGENTSTREAM_LOG_FORMAT": "json",
+        "AGENTSTREAM_TRACE_DIR": str(home / TRACES),
     }
 
 

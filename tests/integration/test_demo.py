@@ -38,6 +38,9 @@ async def test_the_demo_plays_all_six_scenes_and_leaves_nothing_behind(kafka: st
     assert len(rows) == ROWS
     assert sum("completed" in row for row in rows) == ROWS - 1
     assert any(re.search(r"killed with -9 +completed +1 ", row) for row in rows)
+    _, _, tree = said.partition("What happened to the run whose worker was killed")
+    assert re.search(r"invoke_agent pi .* worker_lost.*, written by the next owner", tree), tree
+    assert re.search(r"invoke_agent pi .* after a lost attempt", tree), tree
     assert any(re.search(r"a bad record +malformed_json .*†", row) for row in rows)
     async with topic_admin(KafkaConnection(bootstrap_servers=kafka)) as admin:
         left = [name for name in await admin.names() if name.startswith("agentstream-demo-")]
