@@ -33,8 +33,8 @@ links: bootstrap
 node-test: bootstrap
 	@cd infra/pi-sidecar && ls test/*.test.js >/dev/null && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
 
-chaos: bootstrap ## Kill workers and brokers for a long time
-	@$(PYTEST) -m chaos -s tests/chaos
+chaos: bootstrap ## Kill workers and brokers for a long time (CHAOS_SCENARIO=network, cluster, pi or all: other things)
+	@$(PYTEST) -m chaos -s tests/chaos$(if $(CHAOS_SCENARIO),$(patsubst /test_chaos_all.py,,$(CHAOS_SCENARIO:%=/test_chaos_%.py)),/test_chaos.py)
 
 bench: bootstrap ## Measure
 	@$(PYTEST) -m bench -s

@@ -12,7 +12,7 @@ import psutil
 
 from tests.chaos.fleet import Fleet
 
-EVERY_S = 2.0
+EVERY_S = 5.0
 MEBIBYTE = 1024 * 1024
 MOST_RSS = 700 * MEBIBYTE
 MOST_FDS = 1_000
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass
 class Meter:
-    """Looks at every worker every two seconds."""
+    """Looks at every worker every five seconds."""
 
     fleet: Fleet
     samples: dict[int, list[Sample]] = field(default_factory=lambda: defaultdict(list))

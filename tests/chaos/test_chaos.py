@@ -1,6 +1,7 @@
 """Faults at random under load, and a checker that trusts only the log. `make chaos` runs the long ones.
 
 CHAOS_SEED=7 CHAOS_REQUESTS=100000 CHAOS_FAULTS=60 CHAOS_RATE=80 make chaos     the same seed is the same schedule
+CHAOS_SCENARIO=cluster make chaos     other scenarios: network, cluster, pi; all: one after the other
 """
 
 import os
