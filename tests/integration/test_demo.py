@@ -33,12 +33,12 @@ async def test_the_demo_plays_all_six_scenes_and_leaves_nothing_behind(kafka: st
     assert "Model: offline. It follows a script" in said
     assert "All six scenes went well." in said
     assert "\x1b" not in said, "a pipe gets plain text"
-    _, _, table = said.partition("\nscene ")
+    _, _, end = said.partition("\nscene ")
+    table, _, tree = end.partition("What happened to the run whose worker was killed")
     rows = [line for line in table.splitlines() if re.search(r"\b[0-9a-f]{32}\b", line)]
     assert len(rows) == ROWS
     assert sum("completed" in row for row in rows) == ROWS - 1
     assert any(re.search(r"killed with -9 +completed +1 ", row) for row in rows)
-    _, _, tree = said.partition("What happened to the run whose worker was killed")
     assert re.search(r"invoke_agent pi .* worker_lost.*, written by the next owner", tree), tree
     assert re.search(r"invoke_agent pi .* after a lost attempt", tree), tree
     assert any(re.search(r"a bad record +malformed_json .*†", row) for row in rows)
