@@ -7,9 +7,10 @@ exported (the SDK would try localhost), and a value that cannot be used is one l
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 SERVICE_NAME = "agentstream-worker"
 """The service, where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names it."""
@@ -94,8 +95,12 @@ def telemetry_settings(
 
 
 def telemetry_secrets(environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """What must never be shown: the values of headers that look like secrets, whole and without `Bearer` or `Basic`."""
+    """What must never be shown: values of headers that look like secrets, also without `Bearer`; passwords in URLs."""
     variables = os.environ if environment is None else environment
+    for name in ("", "TRACES_", "METRICS_"):
+        with suppress(ValueError):
+            password = urlsplit(variables.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT", "")).password
+            yield from {password or "", unquote(password or "")}
     for _, text in _header_variables(variables):
         for part in text.split(","):
             name, _, value = part.partition("=")
@@ -155,7 +160,7 @@ class _Reader:
             return Destination()
         endpoint = given if name == own else f"{given.removesuffix('/')}/v1/{signal}"
         try:
-            parts = urlsplit(endpoint)
+            parts = urlsplit(given)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False

@@ -1,0 +1,81 @@
+import logging
+
+import pytest
+
+from agentstream.infra.telemetry.delivery import Delivery, Losses
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(clock: Clock, *, capacity: int = 10) -> Delivery:
+    return Delivery("default", "spans", "there", capacity=capacity, calm_s=10.0, clock=clock)
+
+
+def test_every_span_is_exported_failed_dropped_or_waiting() -> None:
+    delivery = made(Clock())
+    assert [delivery.admit() for _ in range(12)] == [True] * 10 + [False] * 2
+    delivery.arrived(4, rejected=1)
+    delivery.failed(3, "HTTP 500")
+    assert delivery.pending == 3
+    assert [delivery.admit() for _ in range(8)] == [True] * 7 + [False]
+    assert delivery.abandon() == 10
+    assert delivery.losses == Losses(exported=3, failed=4, dropped=13)
+    assert delivery.losses.lost == 17
+
+
+def test_a_collector_that_fails_every_other_export_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    delivery = made(clock)
+    for _ in range(50):
+        clock.now += 1
+        delivery.failed(1, "HTTP 500")
+        delivery.arrived(1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "spans are lost on the way to there: HTTP 500; runs are not affected"
+    ]
+    clock.now += 10
+    delivery.arrived(1)
+    delivery.arrived(1)
+    assert [record.getMessage() for record in caplog.records[1:]] == ["spans reach there again; 50 were lost meanwhile"]
+
+
+def test_a_second_disturbance_counts_its_own_losses(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    delivery = made(clock)
+    for lost in (5, 2):
+        delivery.failed(lost, "HTTP 500")
+        clock.now += 10
+        delivery.arrived(1)
+    assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
+        "runs are not affected",
+        "5 were lost meanwhile",
+        "runs are not affected",
+        "2 were lost meanwhile",
+    ]
+
+
+def test_the_state_says_why_since_when_and_how_much() -> None:
+    clock = Clock()
+    delivery = made(clock)
+    delivery.admit()
+    delivery.arrived(1)
+    delivery.admit()
+    clock.now += 3
+    delivery.failed(1, "HTTP 401")
+    assert delivery.state() == {
+        "to": "there",
+        "losing": "HTTP 401",
+        "pending": 0,
+        "exported": 1,
+        "failed": 1,
+        "dropped": 0,
+        "last_success_s_ago": 3.0,
+    }
