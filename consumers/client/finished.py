@@ -5,13 +5,16 @@ await FinishedRuns(connection, topics).find(partition, run_id, offset) -> Finish
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from pydantic import ValidationError
 
 from agentstream.consumers.index import WINDOW
+from agentstream.consumers.kafka import STOP_SECONDS
 from agentstream.consumers.log_scan import LogScan
 from agentstream.consumers.readers.tail import TopicMissing
 from agentstream.producers.connection import KafkaConnection
@@ -28,6 +31,7 @@ MISSING_SECONDS = 60.0
 SLACKS_MS = (1_000, 120_000)
 """A result and its line are sent within one transaction, as a rule within a millisecond and at most 60 s apart."""
 NO_BOUND = 2**62
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,18 +61,47 @@ class FinishedRuns:
         self._next: dict[int, int] = {}
         self._read_at: dict[int, float] = {}
         self._missing_until = float("-inf")
+        self._at_work: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """End the connection. May be called at any time, and again."""
-        scan, self._scan = self._scan, None
-        if scan is not None:
-            await scan.__aexit__()
+        """End what is under way and the connection, in bounded time."""
+        if tasks := set(self._at_work):
+            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await self._disconnect()
 
     async def find(self, partition: int, run_id: str, offset: int) -> Finished | None:
         """How a run ended, or that the request at `offset` of the input was refused for its id.
 
         Raises TopicMissing where the index cannot be read at all, and KafkaError, OSError or TimeoutError.
         """
+        return await self._to_its_end(self._find(partition, run_id, offset))
+
+    async def result_of(self, found: Finished) -> Record | None:
+        """The record of a finished run's result; None if it is no longer on the log. Raises as `find`."""
+        return await self._to_its_end(self._result_of(found))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Most callers have their result, and leave, while we still connect: aiokafka, cancelled there, leaves a socket
+        open."""
+        task = asyncio.create_task(work, name="look at finished runs")
+        self._at_work.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._at_work.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it
+
+    async def _disconnect(self) -> None:
+        scan, self._scan = self._scan, None
+        if scan is not None:
+            await scan.__aexit__()
+
+    async def _find(self, partition: int, run_id: str, offset: int) -> Finished | None:
         asked_at = _now()
         async with self._asking:
             if asked_at < self._missing_until:
@@ -82,15 +115,14 @@ class FinishedRuns:
                         return found
             except (TopicMissing, TopicAuthorizationFailedError) as error:
                 self._missing_until = _now() + MISSING_SECONDS
-                await self.close()
+                await self._disconnect()
                 raise TopicMissing(f"not to be read: {error}") from error
             except (KafkaError, OSError, TimeoutError):
-                await self.close()
+                await self._disconnect()
                 raise
         return None
 
-    async def result_of(self, found: Finished) -> Record | None:
-        """The record of a finished run's result; None if it is no longer on the log. Raises as `find`."""
+    async def _result_of(self, found: Finished) -> Record | None:
         asked = Position(topic=self._topics.invoke_requests, partition=found.partition, offset=found.line.offset)
         async with self._scan_of(self._topics.assistant_messages, last=NO_BOUND) as scan:
             for slack in SLACKS_MS:
