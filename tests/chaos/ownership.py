@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.chaos.commits import Commit
-from tests.chaos.log import Log
+from tests.chaos.log import Line, Log
 from tests.chaos.outcomes import run_of
 from tests.chaos.transcripts import Transcripts
 
@@ -57,7 +57,9 @@ def owners_change_with_generations(log: Log, told: Transcripts) -> list[str]:
     began: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for attempt_id, attempt in told.attempts.items():
         began[attempt.rank[0]].append((attempt_id, attempt.run_id))
-    sent = {run_of(line): line for line in log.requests}
+    sent: dict[str | None, Line] = {}
+    for line in log.requests:
+        sent.setdefault(run_of(line), line)  # what is sent again does not run again
     found = []
     for partition, commits in by_partition.items():
         claims = claims_of(commits)

@@ -70,10 +70,10 @@ def test_a_zombie_that_takes_its_partition_back_is_found() -> None:
 def test_a_request_begun_under_a_void_claim_is_found_if_it_came_after_the_owner_was_back(
     sent_ms: int, void_claims: int
 ) -> None:
-    """One that was sent before may have been begun by a zombie that knew of nothing."""
+    """One that was sent before may have been begun by a zombie that knew of nothing. Sent once more, it is no other."""
     log = log_of(
         *(commit("a", 1, 1), commit("b", 2, 2), commit("a", 3, 3)),
-        requests=(line({"id": "run"}, sent_ms),),
+        requests=(line({"id": "run"}, sent_ms), line({"id": "run"}, 4_000)),
         deltas=(begun("run", 1), begun("run", 3)),
     )
     assert sum("began under claim 1, which was void" in said for said in owners(log)) == void_claims
