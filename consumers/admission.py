@@ -3,13 +3,14 @@
 import logging
 from dataclasses import dataclass
 
-from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, admit
+from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, admit, refused_target
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.runs import Admitted
 from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.producers.outcomes import Rejected, RunOutcome, failed_without_run
 from agentstream.schemas.codec import Bounds, Delivery, Rejection, body_hash, decode_delivery, position_id
 from agentstream.schemas.errors import ErrorCode, Problem
+from agentstream.schemas.headers import TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ class Admission:
         if seen is not None:
             problem = Problem.of(ErrorCode.DUPLICATE_CONFLICT, f"run id {run_id} was used before, with another body")
             return self._unnamed(record, problem, process, strikes)
-        parameters = admit(request, self._config)
+        target = header_text(last_wins(record.headers), TRACE_TARGET)
+        parameters = refused_target(target, self._config) or admit(request, self._config)
         if isinstance(parameters, NotAdmitted):
             names = (run_id, session_id, delivery.redrive_of)
             return self._refused(record, names, parameters.problem, process, strikes)

@@ -16,6 +16,7 @@ from agentstream.consumers.harness.port import Credentials, Harness, RunLimits
 from agentstream.consumers.retries import RetryCeilings, RetryRules, retry_rules
 from agentstream.schemas import defaults
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
+from agentstream.schemas.headers import TRACE_TARGET
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits, StreamMode, Thinking
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class WorkerAgentConfig:
     """How long files and requests may have a run wait between attempts."""
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
     """Credentials by name; their keys are secrets."""
+    trace_targets: frozenset[str] = frozenset()
+    """Names of places that a request may have its spans exported to."""
     files: AgentFiles = field(default_factory=AgentFiles)
     """AGENTS.md and agent.json as they were read at start."""
 
@@ -135,6 +138,14 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
         credentials=credentials,
         problem=missing,
     )
+
+
+def refused_target(target: str | None, config: WorkerAgentConfig) -> NotAdmitted | None:
+    """Why a request is refused that names this place for its spans. Those of a name that is mistyped would else go
+    where those of everybody go."""
+    if target is None or target in config.trace_targets:
+        return None
+    return NotAdmitted(problem=_problem(ErrorCode.UNSUPPORTED, f"{TRACE_TARGET}: this worker has no `{target[:64]}`"))
 
 
 def findings(config: WorkerAgentConfig) -> tuple[Finding, ...]:

@@ -120,6 +120,7 @@ def agent_config(settings: Settings, harnesses: Mapping[str, Harness]) -> Worker
         limits=run_limits(settings),
         retry=retry_ceilings(settings),
         credentials=named_credentials(settings),
+        trace_targets=frozenset(settings.trace_targets),
         files=read_agent_files(settings.agent_dir),
     )
 
@@ -175,7 +176,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
         sources: list[Source] = []
         engine = Engine(
             topics=plan.topics,
-            runs=LoggedRuns(plan.harnesses, redactor=plan.redactor, rng=random.Random()),
+            runs=LoggedRuns(plan.harnesses, redactor=plan.redactor, rng=random.Random(), metrics=metrics),
             agent_config=plan.agent_config,
             deltas=deltas,
             encoder=RedactingEncoder(
@@ -235,7 +236,12 @@ def _acquirer(plan: WorkerPlan, coordinator: GroupCoordinator, source: Source) -
 
     async def read_index(partition: int, whole: bool) -> LoadedIndex:
         return await load_index(
-            plan.connection, plan.topics.finished_runs, partition, window=plan.index_window, whole=whole
+            plan.connection,
+            plan.topics.finished_runs,
+            partition,
+            window=plan.index_window,
+            whole=whole,
+            requests=plan.topics.invoke_requests,
         )
 
     return Acquirer(

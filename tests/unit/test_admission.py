@@ -16,7 +16,10 @@ from agentstream.schemas.records import Headers, Position, Record
 
 PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 CONFIG = WorkerAgentConfig(
-    harnesses={"scripted": ScriptedHarness()}, default_harness="scripted", tools=frozenset({"read"})
+    harnesses={"scripted": ScriptedHarness()},
+    default_harness="scripted",
+    tools=frozenset({"read"}),
+    trace_targets=frozenset({"tenant"}),
 )
 CLAIM = 77
 
@@ -197,3 +200,15 @@ def test_what_is_sent_again_and_refused_again_has_a_failed_result_of_its_own() -
         decision = decide(record(request(**fields), headers=REDRIVEN), KnownRuns([("run", "hash")]))
         assert isinstance(decision, Refused)
         assert (decision.end.result.run_id != "run", decision.end.result.redrive_of) == (True, "run")
+
+
+@pytest.mark.parametrize("name", ["tenant2", "Tenant", "x" * 5_000])
+def test_a_place_for_spans_that_the_worker_does_not_know_is_refused(name: str) -> None:
+    refused = decide(record(request(), headers=[("agentstream-trace-target", name.encode())]))
+    assert isinstance(refused, Refused)
+    assert refused.problem.code is ErrorCode.UNSUPPORTED
+    assert refused.problem.detail == f"agentstream-trace-target: this worker has no `{name[:64]}`"
+
+
+def test_a_place_for_spans_that_the_worker_knows_is_none_of_the_runs_business() -> None:
+    assert isinstance(decide(record(request(), headers=[("agentstream-trace-target", b"tenant")])), Run)
