@@ -11,6 +11,8 @@ from agentstream.consumers.bill import Bill
 from agentstream.consumers.ending import Ending, problem_of, reason_of
 from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessEvent, HarnessRequest, Waiting
 from agentstream.consumers.interrupt import Drained, Interrupt
+from agentstream.consumers.metrics.calls import CallMetrics
+from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.numbering import Numbering
 from agentstream.consumers.pump import STOP_SECONDS, Abandoned, Bell, Pump, Pumped
 from agentstream.consumers.redaction import Redactor
@@ -35,6 +37,8 @@ class Surroundings:
     """Where harness runs are left that do not end."""
     now: Callable[[], datetime]
     """The wall clock."""
+    metrics: Metrics
+    """What is counted and measured."""
 
 
 class Attempt:
@@ -62,6 +66,7 @@ class Attempt:
         self._interrupt = interrupt
         self._around = surroundings
         self._spans = spans
+        self._calls = CallMetrics(surroundings.metrics, request.model)
         self._ending: Ending | None = None
         self._terminal: Finished | Failed | None = None
         self._terminal_due = NEVER
@@ -132,6 +137,7 @@ class Attempt:
                 self._ending = self._watchdog.saw(event, at=at)
                 if self._ending is None:
                     self._spans.saw(event, pumped.time)
+                    self._calls.saw(event, pumped.time)
                     self._bill.saw(event)
                     if isinstance(event, MessageEnded) and event.message is not None:
                         self.messages.append(event.message)
@@ -145,7 +151,9 @@ class Attempt:
         ending = self._ending
         cost = ending.cost if isinstance(ending, Finished | Failed) else None
         reason = None if ending is None else reason_of(ending)
-        self._spans.close(nanoseconds(self._around.now()), self._span_error(ending), reason=reason, cost=cost)
+        now, error = self._around.now(), self._span_error(ending)
+        self._spans.close(nanoseconds(now), error, reason=reason, cost=cost)
+        self._calls.close(now, None if error is None else error.code)
 
     def _span_error(self, ending: Ending | None) -> SpanError | None:
         if ending is None:

@@ -186,6 +186,7 @@ class Claim:
                     return
                 await self._mark_started(pending.receipt)
                 begin()
+                began = engine.clock()
                 self._began.add(pending.receipt.offset)
                 pending.run.admitted.process.turn_came()
                 interrupt = self._interrupts[run_id] = Interrupt()
@@ -200,6 +201,7 @@ class Claim:
                 self._concluding.given_back(pending.receipt.offset)
             else:
                 await self._conclude(pending, result)
+                engine.metrics.processed(pending.run.admitted.parameters, engine.clock() - began, result.error)
 
     def _probation(self, receipt: Receipt) -> float | None:
         unmarked = receipt.offset < self._careful_until and self._unmarked_starts < UNMARKED_STARTS
@@ -267,6 +269,7 @@ class Claim:
         """The partition is lost, or was given back: end the runs, forget what was ready."""
         reason = names.DRAINING if self._draining else names.PARTITION_LOST
         self._draining = True
+        self._engine.metrics.moved(len(self._interrupts))
         self._waiting_room.close()
         await self.lanes.cancel()
         for task in tuple(self._tasks):

@@ -22,6 +22,7 @@ from agentstream.consumers.bill import Bill
 from agentstream.consumers.ending import Ending, problem_of, reason_of, status_of
 from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessRequest
 from agentstream.consumers.interrupt import Cancelled, Drained, Interrupt
+from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.numbering import AttemptName, Numbering
 from agentstream.consumers.pump import Abandoned, Bell
 from agentstream.consumers.quarantine import CRASH_LIMIT
@@ -49,12 +50,14 @@ class Runs:
         redactor: Redactor,
         rng: Random | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        metrics: Metrics | None = None,
     ) -> None:
         """`harnesses` by kind, open. `now` is the wall clock; monotonic time is the running loop's `time()`."""
+        self._metrics = metrics or Metrics.none()
         self._harnesses = harnesses
         self._rng = rng or Random()
         self._abandoned = Abandoned()
-        self._around = Surroundings(redactor=redactor, abandoned=self._abandoned, now=now)
+        self._around = Surroundings(redactor=redactor, abandoned=self._abandoned, now=now, metrics=self._metrics)
 
     @property
     def abandoned(self) -> int:
@@ -84,7 +87,11 @@ class Runs:
             ending, retry = run.judge(attempt.ending, self._rng)
             for record in attempt.add(run.closing_event(ending or attempt.ending, retry)):
                 yield record
+            if isinstance(ending, Drained):
+                self._metrics.drained()
             if retry is not None:
+                if isinstance(attempt.ending, Failed):
+                    self._metrics.retried(attempt.ending.code.value)
                 ending = await run.wait(retry)
                 # The next attempt's `run.started` voids this one; without one, the stream still needs its end.
                 if isinstance(ending, Cancelled):

@@ -5,10 +5,12 @@ from typing import Final
 
 from opentelemetry.metrics import Counter, Histogram, Meter, NoOpMeterProvider
 
+from agentstream.consumers.agent_config import EffectiveParameters
 from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.durations import Durations
 from agentstream.consumers.metrics.names import MetricName
 from agentstream.producers.outcomes import Outcome
+from agentstream.schemas.errors import Problem
 from agentstream.schemas.messages import Usage
 
 _SYSTEM: Final = {"messaging.system": "kafka"}
@@ -64,11 +66,12 @@ class Metrics:
         """A request was dropped, since it is known already."""
         self._duplicates.add(1)
 
-    def processed(self, kind: str, model: str | None, seconds: float, error: str | None) -> None:
+    def processed(self, parameters: EffectiveParameters, seconds: float, error: Problem | None) -> None:
         """A run's result was committed, so many seconds after its turn came."""
-        self.durations.learn(kind, model, seconds)
+        kind = parameters.choice.kind
+        self.durations.learn(kind, parameters.model, seconds)
         attributes = {**self._topic, "messaging.operation.name": "process", names.HARNESS: kind}
-        self._processed.record(seconds, attributes if error is None else {**attributes, "error.type": error})
+        self._processed.record(seconds, attributes if error is None else {**attributes, "error.type": error.code.value})
 
     def retried(self, code: str) -> None:
         """An attempt failed and the run is tried again."""
@@ -78,6 +81,11 @@ class Metrics:
     def drained(self) -> None:
         """An attempt was ended because the worker stops."""
         self._voided.add(1, {names.REASON: "draining"})
+
+    def moved(self, count: int) -> None:
+        """So many attempts were under way when their partition went to another worker."""
+        if count:
+            self._voided.add(count, {names.REASON: "moved"})
 
     def claimed(self, *, taken_over: bool, lost: int) -> None:
         """A partition was claimed; `lost` runs were under way when its former owner vanished."""

@@ -105,7 +105,7 @@ VOIDED: Final = MetricName(
     name="agentstream.attempts.voided",
     kind="counter",
     unit="{attempt}",
-    description="Attempts whose events do not count: retried, drained, or lost with a worker.",
+    description="Attempts whose events do not count: retried, drained, moved, or lost with a worker.",
 )
 TAKEOVERS: Final = MetricName(
     name="agentstream.takeovers",

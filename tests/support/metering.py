@@ -1,5 +1,7 @@
 """Metrics measured by the real SDK and read in memory."""
 
+from collections.abc import Iterator
+
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 
@@ -18,22 +20,20 @@ class Meters:
 
     def sums(self, name: str) -> dict[Labels, float]:
         """The value of each series of a metric; of a histogram, the sum of what it recorded."""
+        return {
+            labels: point.sum if isinstance(point, HistogramDataPoint) else point.value
+            for labels, point in self._points(name)
+        }
+
+    def counts(self, name: str) -> dict[Labels, int]:
+        """How often each series of a histogram was recorded."""
+        return {labels: point.count for labels, point in self._points(name) if isinstance(point, HistogramDataPoint)}
+
+    def _points(self, name: str) -> Iterator[tuple[Labels, HistogramDataPoint | NumberDataPoint]]:
         data = self._reader.get_metrics_data()
-        found: dict[Labels, float] = {}
         for resource in data.resource_metrics if data is not None else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    if metric.name == name:
-                        for point in metric.data.data_points:
-                            labels = tuple(sorted((key, str(value)) for key, value in (point.attributes or {}).items()))
-                            found[labels] = _value(point)
-        return found
-
-
-def _value(point: object) -> float:
-    match point:
-        case HistogramDataPoint():
-            return point.sum
-        case NumberDataPoint():
-            return point.value
-    raise TypeError(type(point).__name__)
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                if metric.name == name:
+                    for point in metric.data.data_points:
+                        assert isinstance(point, HistogramDataPoint | NumberDataPoint)
+                        yield tuple(sorted((key, str(value)) for key, value in (point.attributes or {}).items())), point
