@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 
 from tests.support.frames import HOST, Call, read_frame, redirected, write_frame
 
@@ -44,10 +45,12 @@ class Cut:
     """Which ways nothing passes."""
     apis: frozenset[int] | None = None
     """Only connections that carried one of these requests; None: all."""
+    port: int | None = None
+    """Only connections to the broker that listens there; None: to all."""
 
     def concerns(self, pipe: "_Pipe") -> bool:
         """Whether a connection is cut."""
-        return self.apis is None or bool(self.apis & pipe.carried)
+        return (self.apis is None or bool(self.apis & pipe.carried)) and self.port in (None, pipe.port)
 
 
 class Link:
@@ -57,7 +60,6 @@ class Link:
         self._brokers = brokers
         self._servers: list[asyncio.Server] = []
         self._pipes: set[_Pipe] = set()
-        self._serving: set[asyncio.Task[None]] = set()
         self._cut: Cut | None = None
         self._healed = asyncio.Event()
         self.ports: dict[int, int] = {}
@@ -70,13 +72,7 @@ class Link:
     async def open(self) -> None:
         """Listen."""
         for host, port in self._brokers:
-
-            async def serve(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: str = f"{host}:{port}"
-            ) -> None:
-                await self._serve(reader, writer, to)
-
-            server = await asyncio.start_server(serve, HOST, 0)
+            server = await asyncio.start_server(partial(self._serve, host, port), HOST, 0)
             self._servers.append(server)
             self.ports[port] = server.sockets[0].getsockname()[1]
 
@@ -115,14 +111,13 @@ class Link:
                 raise ConnectionResetError
             await self._healed.wait()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: str) -> None:
-        host, port = to.split(":")
+    async def _serve(self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            broker = await asyncio.open_connection(host, int(port))
+            broker = await asyncio.open_connection(host, port)
         except OSError:  # the broker is down, as it may be
             _reset(writer)
             return
-        pipe = _Pipe(self, (reader, writer), broker)
+        pipe = _Pipe(self, (reader, writer), broker, port)
         self._pipes.add(pipe)
         try:
             await pipe.run()
@@ -140,6 +135,8 @@ class _Pipe:
     link: Link
     worker: _Streams
     broker: _Streams
+    port: int
+    """Where the broker listens."""
     carried: set[int] = field(default_factory=set)
     """The APIs of the requests it carried so far."""
     _asked: dict[bytes, Call] = field(default_factory=dict)

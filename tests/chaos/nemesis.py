@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from agentstream.infra.broker import LocalBroker
 from agentstream.infra.worker_process import STARTED
 from tests.chaos.cluster_faults import ClusterFaults
-from tests.chaos.cuts import CUTS, Links, seconds_of_cut
+from tests.chaos.cuts import Links, NetworkFaults
 from tests.chaos.fleet import Fleet
 from tests.chaos.schedule import CLUSTER_KINDS, Done, Fault, schedule
 from tests.chaos.worker_faults import WorkerFaults
@@ -51,8 +51,8 @@ class Nemesis:
             kinds["broker"] = self._kill_brokers
             cluster = ClusterFaults(self._broker, self._fleet.topics, self._fleet.group_id)
             kinds |= {name: getattr(cluster, name) for name in CLUSTER_KINDS}
-        if (links := self._links) is not None:
-            kinds |= {name: self._cutting(links, name) for name in CUTS}
+        if self._links is not None:
+            kinds |= NetworkFaults(self._fleet, self._links, workers).by_kind()
         return kinds
 
     async def _kill_brokers(self, draw: float) -> None:
@@ -61,16 +61,6 @@ class Nemesis:
         await self._broker.kill()
         await asyncio.sleep(2 * draw)
         await self._broker.restart()
-
-    def _cutting(self, links: Links, kind: str) -> Inflict:
-        async def cut(draw: float) -> None:
-            # The last digits choose the worker: the first ones say how long, and both would always come together.
-            link = links.of(self._fleet.workers.index(self._workers.victim(draw * 1000 % 1)))
-            link.cut(CUTS[kind])
-            await asyncio.sleep(seconds_of_cut(draw))
-            link.heal()
-
-        return cut
 
     async def _replace_fallen(self) -> None:
         for number, worker in enumerate(tuple(self._fleet.workers)):

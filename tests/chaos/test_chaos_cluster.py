@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.ordeal import Plan, survive
 from tests.chaos.schedule import CLUSTER_KINDS, KINDS, NETWORK_KINDS
-from tests.chaos.test_chaos import Plan, survive
 from tests.conftest import PrivateKafka
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.ordeal import Plan, survive
 from tests.chaos.schedule import KINDS, NETWORK_KINDS
-from tests.chaos.test_chaos import Plan, survive
 from tests.conftest import PrivateKafka
 
 MIXED = (*NETWORK_KINDS, *KINDS)
@@ -16,7 +16,8 @@ MIXED = (*NETWORK_KINDS, *KINDS)
 async def test_a_network_that_fails_for_one_worker_breaks_no_promise(
     private_kafka: PrivateKafka, topics: str, tmp_path: Path
 ) -> None:
-    plan = Plan(seed=int(os.environ.get("CHAOS_SEED", "1")), requests=400, faults=4, rate=16, kinds=NETWORK_KINDS)
+    seed = int(os.environ.get("CHAOS_SEED", "1"))
+    plan = Plan(seed=seed, requests=400, faults=4, rate=16, kinds=NETWORK_KINDS, longest_s=5)
     await survive(plan, private_kafka, topics, tmp_path)
 
 

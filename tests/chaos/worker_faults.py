@@ -27,9 +27,12 @@ class WorkerFaults:
 
     async def kill(self, draw: float) -> None:
         """Kill -9, and another worker in its place."""
-        victim = self._doomed(self.victim(draw))
-        victim.kill()
-        await victim.wait()
+        await self.kill_one(self.victim(draw))
+
+    async def kill_one(self, worker: asyncio.subprocess.Process) -> None:
+        """The same to this worker."""
+        self._doomed(worker).kill()
+        await worker.wait()
         await self._fleet.start_worker()
 
     async def stop(self, draw: float) -> None:
