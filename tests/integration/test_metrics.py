@@ -18,7 +18,6 @@ from tests.support.gated import GatedHarness
 from tests.support.metering import Meters
 from tests.support.waiting import eventually
 
-
 USAGE: JsonValue = {"provider": "openai", "model": "gpt", "input_tokens": 7, "output_tokens": 3}
 
 
