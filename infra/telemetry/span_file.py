@@ -23,23 +23,24 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 class FileSpanExporter(SpanExporter):
     """Appends spans to `spans.jsonl`. Several processes may share a directory."""
 
-    def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, directory: Path) -> None:
         """Make the directory, for this user alone: spans may hold what was said. Raises OSError if it cannot."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
-        self._max_bytes = max_bytes
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append them. Raises OSError, such as for a full disk."""
-        text = b"".join(_line(span) for span in spans)
         path = self._directory / FILE
         with self._alone():
-            if path.exists() and path.stat().st_size + len(text) > self._max_bytes:
-                path.replace(self._directory / OLDER_FILE)
-            # Appended in one piece: a reader sees whole lines, except for the last one.
-            with open(path, "ab", buffering=0, opener=_private) as file:
-                if file.write(text) != len(text):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            size, piece = path.stat().st_size if path.exists() else 0, b""
+            for line in map(_line, spans):
+                if size + len(piece) + len(line) > MAX_BYTES:
+                    _append(path, piece)
+                    if path.exists():
+                        path.replace(self._directory / OLDER_FILE)
+                    size, piece = 0, b""
+                piece += line
+            _append(path, piece)
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -54,6 +55,13 @@ class FileSpanExporter(SpanExporter):
         with open(self._directory / "lock", "ab", opener=_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _append(path: Path, piece: bytes) -> None:
+    """In one piece, so that a reader sees whole lines, except for the last one."""
+    with open(path, "ab", buffering=0, opener=_private) as file:
+        if file.write(piece) != len(piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _private(path: str, flags: int) -> int:
