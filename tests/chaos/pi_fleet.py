@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,20 +112,18 @@ async def block_event_loop(sidecar: psutil.Process, seconds: float) -> bool:
         let target;
         for (let tries = 0; tries < 50 && !target; tries++) {
             await new Promise((resolve) => setTimeout(resolve, 50));
-            const list = await fetch("http://127.0.0.1:9229/json/list").then((r) => r.json()).catch(() => []);
-            target = list.find((one) => one.title.includes(`[${pid}]`));
+            [target] = await fetch("http://127.0.0.1:9229/json/list").then((r) => r.json()).catch(() => []);
         }
         if (!target) process.exit(3);
         const socket = new WebSocket(target.webSocketDebuggerUrl);
         await new Promise((resolve) => (socket.onopen = resolve));
-        const expression = `setTimeout(() => { const end = Date.now() + ${ms}; while (Date.now() < end); }, 20); 1`;
+        const spin = `setTimeout(() => { const end = Date.now() + ${ms}; while (Date.now() < end); }, 20)`;
+        const expression = `process.pid === ${pid} && (${spin}, true)`;
         socket.send(JSON.stringify({ id: 1, method: "Runtime.evaluate", params: { expression } }));
-        await new Promise((resolve) => (socket.onmessage = resolve));
-        process.exit(0);
+        const { data } = await new Promise((resolve) => (socket.onmessage = resolve));
+        process.exit(JSON.parse(data).result.result.value === true ? 0 : 4);
     """
     node = sidecar.exe()
     arguments = ("--input-type=module", "-e", program, str(sidecar.pid), str(round(seconds * 1_000)))
-    spinning = await asyncio.create_subprocess_exec(
-        node, *arguments, env={"TOKEN": secrets.token_hex(4)}, stderr=asyncio.subprocess.DEVNULL
-    )
+    spinning = await asyncio.create_subprocess_exec(node, *arguments, env={}, stderr=asyncio.subprocess.DEVNULL)
     return await spinning.wait() == 0

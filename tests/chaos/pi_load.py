@@ -1,13 +1,15 @@
 """Requests for Pi, with and without tools, and what each of them must have said if it says that it completed."""
 
+import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.errors import ErrorCode, error_rule
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
@@ -82,12 +84,17 @@ class PiLoad(Load):
     kinds: dict[str, str] = field(default_factory=dict)
     """The kind of each request, by run id."""
 
+    async def send(self, requests: Sequence[InvokeRequest]) -> None:
+        """Send these, at once."""
+        async with RequestProducer(self._new_producer, self.fleet.topics) as self._requests:
+            await asyncio.gather(*(self._submit(request) for request in requests))
+
     def _request(self, number: int, rng: random.Random) -> InvokeRequest:
         kind = rng.choices(list(SCRIPTS), [weight for weight, _ in SCRIPTS.values()])[0]
         return self.request(f"run-{self.seed}-{number}", kind, f"session-{rng.randrange(self.sessions)}", rng)
 
-    def request(self, run_id: str, kind: str, session: str, rng: random.Random) -> InvokeRequest:
-        """One request of this kind."""
+    def request(self, run_id: str, kind: str, session: str, rng: random.Random, **limits: int) -> InvokeRequest:
+        """One request of this kind; `limits` over the load's."""
         self.kinds[run_id] = kind
         owner = rng.choice(list(KEYS))
         script = SCRIPTS[kind][1](token_of(run_id))
@@ -95,7 +102,7 @@ class PiLoad(Load):
             "model": "offline/demo",
             "credentials": owner,
             "tools": ["bash", "read", "write"] if "tool:" in script else [],
-            "limits": dict(LIMITS),
+            "limits": {**LIMITS, **limits},
         }
         return InvokeRequest(
             id=run_id,
@@ -175,6 +182,7 @@ def outcomes(log: Log) -> Counter[str]:
             if message["role"] == "tool"
             for part in message["parts"]
         )
-        code = (result.get("error") or {}).get("code") or result["status"]
+        error = result.get("error")
+        code = result["status"] if error is None else f"{error['code']} ({(error.get('detail') or '')[:40]})"
         counted[f"{code} with a failed tool" if failed_tool and code == "completed" else code] += 1
     return counted

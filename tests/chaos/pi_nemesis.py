@@ -88,12 +88,10 @@ class PiNemesis:
         await self._fleet.workers[victim].wait()
 
     async def _do_to_sidecar(self, kind: str, draw: float) -> None:
-        candidates = [(number, each) for number in self._fleet.serving for each in self._fleet.sidecars(number)]
-        if not candidates:
-            self.missed[kind] += 1
-            return
-        _, victim = candidates[int(draw * len(candidates))]
+        while not (pids := self._sidecar_pids()):
+            await asyncio.sleep(0.05)
         with contextlib.suppress(psutil.NoSuchProcess):
+            victim = psutil.Process(pids[int(draw * len(pids))])
             match kind:
                 case "kill":
                     victim.kill()

@@ -25,6 +25,7 @@ export class Failure extends Error {
 
 const CONTEXT = /too long|too many tokens|context[ _]?(length|window)|maximum context|exceeds the (available )?context|request_too_large/i;
 const QUOTA = /insufficient[_ ]quota|billing|out of budget|quota exceeded|usage limit reached/i;
+const CUT = /^(terminated|premature close|other side closed|socket hang up)$/i;
 const NETWORK = /ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|EHOSTUNREACH|ENETUNREACH|UND_ERR|CERT/;
 
 /** @param {string | null | undefined} value seconds or an HTTP date @param {number} now @returns {number | undefined} */
@@ -69,5 +70,6 @@ export function providerFailure(call, message) {
 	}
 	if (/no api key/i.test(message)) return new Failure("provider_auth", message);
 	// The answer had begun (status 200) or never came: a stream that was cut, or an error sent inside it.
+	if (CUT.test(message)) return new Failure("provider_error", `the provider's answer broke off: ${message}`, { retriable: true });
 	return new Failure("provider_error", message, { retriable: !CONTEXT.test(message) });
 }

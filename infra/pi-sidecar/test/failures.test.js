@@ -27,6 +27,11 @@ test("what the wire showed decides, not the provider's prose", () => {
 	assert.deepEqual(failure({}, "No API key for provider: x"), ["provider_auth", false, undefined]);
 });
 
+test("an answer that broke off is told as such, not in a library's one word", () => {
+	const { message } = providerFailure(Object.assign(new CallRecord(), { status: 200 }), "terminated");
+	assert.equal(message, "the provider's answer broke off: terminated");
+});
+
 test("a failure leaves as one short line without secrets", () => {
 	const line = new Failure("internal", `a\n  sk-1 ${"x".repeat(900)}`).toLine((text) => text.replaceAll("sk-1", "[redacted]"));
 	assert.ok(line.detail.startsWith("a [redacted] xxx"));
