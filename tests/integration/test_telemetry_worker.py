@@ -1,0 +1,100 @@
+"""A worker as a process of its own, with a collector that takes its spans, and with one that hangs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agentstream.infra.telemetry.span_lines import read_spans
+from tests.integration.test_cli import Terminal, scripted
+from tests.integration.test_http_port import free_port
+from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
+from tests.support.waiting import patience
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def terminal(kafka: str, topics: str, tmp_path: Path, receiver: OtlpReceiver) -> Terminal:
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "AGENTSTREAM_TOPIC_PREFIX": topics,
+        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
+        "AGENTSTREAM_HARNESSES": "scripted",
+        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
+        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+        "AGENTSTREAM_HTTP_PORT": str(free_port()),
+        "AGENTSTREAM_TRACE_DIR": str(tmp_path / "spans"),
+        "AGENTSTREAM_LOG_FORMAT": "json",
+        "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+    }
+    one = Terminal(home=tmp_path, variables=variables)
+    assert (await one.type("topics", "apply", "--partitions", "1")).code == 0
+    return Terminal(home=tmp_path, variables={**variables, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
+
+
+async def test_the_spans_and_measurements_of_a_run_are_wherever_they_are_asked_for(
+    terminal: Terminal, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    at = f"http://127.0.0.1:{terminal.variables['AGENTSTREAM_HTTP_PORT']}"
+    async with terminal.worker() as worker, httpx.AsyncClient(base_url=at) as probe:
+        done = await terminal.type("invoke", "hi", "--json", *scripted(text="hello"))
+        result = json.loads(done.out.splitlines()[-1])["result"]
+
+        def arrived() -> set[str]:
+            return {each.name for each in receiver.spans if each.trace_id == result["trace_id"]}
+
+        # Flushed because the run ended: the worker lives on, and its processor's clock is at an hour.
+        await receiver.until(lambda: any(name.startswith("process ") for name in arrived()), "its spans arrive")
+        assert any(name.startswith("invoke_agent") for name in arrived())
+        await receiver.until(
+            lambda: any(point.name == "messaging.process.duration" for point in receiver.points), "so do measurements"
+        )
+        page = await probe.get("/metrics")
+        assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "messaging_process_duration_seconds_count" in page.text
+        assert 'otel_sdk_exporter_span_exported_total{error_type="",otel_component_name="default"}' in page.text
+        telemetry = (await probe.get("/status")).json()["telemetry"]
+        assert telemetry["default"]["to"] == f"{receiver.endpoint}/v1/traces"
+        assert (telemetry["default"]["losing"], telemetry["default"]["failed"]) == (None, 0)
+        assert 0 < telemetry["default"]["exported"] <= len(receiver.spans)
+        kept = {line.name for line in read_spans(tmp_path / "spans") if line.trace_id == result["trace_id"]}
+        assert kept >= arrived()
+        worker.terminate()
+        async with patience():
+            assert await worker.wait() == 0
+
+
+async def test_a_collector_that_hangs_changes_no_result_and_is_one_line(
+    terminal: Terminal, receiver: OtlpReceiver
+) -> None:
+    receiver.manner = Manner(hang=True)
+    hanging = Terminal(
+        home=terminal.home,
+        variables={**terminal.variables, "OTEL_EXPORTER_OTLP_TIMEOUT": "3600", "OTEL_METRICS_EXPORTER": "none"},
+    )
+    async with hanging.worker() as worker:
+        for number in range(3):
+            done = await terminal.type("invoke", "hi", "--json", *scripted(text=f"answer {number}"))
+            result = json.loads(done.out.splitlines()[-1])["result"]
+            assert (done.code, result["status"]) == (0, "completed")
+            assert result["messages"][-1]["parts"][0]["content"] == f"answer {number}"
+        await receiver.until(lambda: receiver.hanging >= 1, "an export hangs")
+        worker.terminate()
+        async with patience():
+            _, log = await worker.communicate()
+        assert worker.returncode == 0
+    assert receiver.hanging >= 1  # the process ended without its answer
+    lines = [json.loads(line) for line in log.decode().splitlines()]
+    about = [line["event"] for line in lines if "telemetry" in line["logger"] or "opentelemetry" in line["logger"]]
+    (line,) = about
+    assert line.startswith(f"spans not exported to {receiver.endpoint}/v1/traces within 5 s are lost: ")
