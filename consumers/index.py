@@ -5,17 +5,21 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from agentstream.consumers.kafka import log_consumer, stop_consumer
+from agentstream.consumers.kafka import Consumer, log_consumer, stop_consumer
 from agentstream.consumers.ledger import ranges
 from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.codec import body_hash
 
 WINDOW = 10_000
 """Finished runs remembered per partition; with an id of 36 characters about 2 MB of memory."""
 READ_SECONDS = 60.0
+SAMPLE = 50
+"""So many of the oldest requests are compared with what the index says of their offsets."""
 
 
 class IndexUnreadableError(Exception):
@@ -23,7 +27,8 @@ class IndexUnreadableError(Exception):
 
 
 class IndexDamagedError(Exception):
-    """The index holds what nobody can read: somebody must look at it. Without it requests might run twice."""
+    """The index cannot be relied upon: somebody must look at it. Without it requests might run twice, and with one of
+    another log they might never run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +42,18 @@ class LoadedIndex:
 
 
 async def load_index(
-    connection: KafkaConnection, topic: str, partition: int, *, window: int = WINDOW, whole: bool = False
+    connection: KafkaConnection,
+    topic: str,
+    partition: int,
+    *,
+    window: int = WINDOW,
+    whole: bool = False,
+    requests: str | None = None,
 ) -> LoadedIndex:
     """Read the last `window` lines of a partition of the index, or all of it with `whole`.
 
-    Raises IndexUnreadableError, or IndexDamagedError where a batch cannot be read whoever tries.
+    Raises IndexUnreadableError, or IndexDamagedError where a batch cannot be read whoever tries, or where the whole
+    index speaks of other requests than `requests`, the input topic, has at their offsets.
     Call it after the partition's writer has started: then no transaction of the former owner is open, and the
     committed end of the log is its end.
     """
@@ -50,42 +62,79 @@ async def load_index(
         async with asyncio.timeout(READ_SECONDS):
             await consumer.start()
             where = TopicPartition(topic, partition)
+            sample = await _first_requests(consumer, requests, partition) if whole and requests else {}
             consumer.assign([where])
             begin = (await consumer.beginning_offsets([where]))[where]
             end = (await consumer.end_offsets([where]))[where]
             # Every transaction leaves a marker behind, so twice the window holds at least that many lines.
             consumer.seek(where, begin if whole else max(begin, end - 2 * window))
-            hashes: dict[str, str] = {}
-            done: list[int] = []
+            lines = _Lines(window=window, whole=whole)
             while await consumer.position(where) < end:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
-                    for record in records:
-                        offset = _remember(record.key, record.value, hashes)
-                        if whole and offset is not None:
-                            done.append(offset)
-                    while len(hashes) > window:
-                        del hashes[next(iter(hashes))]
+                    lines.take(records)
                 if (found := consumer.unreadable.get(where)) is not None:
                     raise IndexDamagedError(f"{topic}/{partition} cannot be read from {found.offset} on: {found.why}")
     except (KafkaError, OSError, TimeoutError) as error:
         raise IndexUnreadableError(f"the index {topic}/{partition} could not be read: {error!r}") from error
     finally:
         await stop_consumer(consumer)
-    return LoadedIndex(hashes=hashes, done=ranges(done))
+    for offset, hashed in sample.items():
+        if lines.by_offset.get(offset, hashed) != hashed:
+            raise IndexDamagedError(
+                f"the index {topic}/{partition} knows another request at offset {offset} than {requests} has there: was"
+                " the topic made anew? Make the index of finished runs anew as well"
+            )
+    return LoadedIndex(hashes=lines.hashes, done=ranges(lines.by_offset))
 
 
-def _remember(key: bytes | None, value: bytes | None, hashes: dict[str, str]) -> int | None:
-    """Enter one line. A line that is not ours (somebody else wrote to the topic) says nothing."""
+class _Lines:
+    """What was read so far."""
+
+    def __init__(self, *, window: int, whole: bool) -> None:
+        self._window = window
+        self._whole = whole
+        self.hashes: dict[str, str] = {}
+        self.by_offset: dict[int, str] = {}
+        """Body hashes by request offset, if the whole index is read."""
+
+    def take(self, records: Iterable[Any]) -> None:
+        for record in records:
+            line = _remember(record.key, record.value, self.hashes)
+            if self._whole and line is not None:
+                self.by_offset[line[0]] = line[1]
+        while len(self.hashes) > self._window:
+            del self.hashes[next(iter(self.hashes))]
+
+
+async def _first_requests(consumer: Consumer, topic: str, partition: int) -> dict[int, str]:
+    """Body hashes of the oldest requests on the log, by offset.
+
+    The index knows finished requests by their offsets alone. Of an input that was made anew under an index that was
+    not, as many new requests as there were old ones counted as finished, and nobody ever heard of them.
+    """
+    where = TopicPartition(topic, partition)
+    consumer.assign([where])
+    end = (await consumer.end_offsets([where]))[where]
+    await consumer.seek_to_beginning(where)
+    found: dict[int, str] = {}
+    while len(found) < SAMPLE and await consumer.position(where) < end and where not in consumer.unreadable:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            found |= {record.offset: body_hash(record.value) for record in records}
+    return found
+
+
+def _remember(key: bytes | None, value: bytes | None, hashes: dict[str, str]) -> tuple[int, str] | None:
+    """Enter one line; gives its offset and body hash. A line that is not ours (somebody else wrote it) says nothing."""
     try:
         run_id = (key or b"").decode()
         line = json.loads(value or b"")
-        offset, body_hash, rejected = int(line["offset"]), str(line["body_hash"]), line["status"] == "rejected"
+        offset, hashed, rejected = int(line["offset"]), str(line["body_hash"]), line["status"] == "rejected"
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if run_id and not rejected:
         hashes.pop(run_id, None)
-        hashes[run_id] = body_hash
-    return offset
+        hashes[run_id] = hashed
+    return offset, hashed
 
 
 class KnownRuns:

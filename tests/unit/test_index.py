@@ -49,13 +49,13 @@ def line(**fields: object) -> bytes:
 
 def test_a_line_tells_which_request_is_finished_and_under_which_id() -> None:
     hashes: dict[str, str] = {"run": "old", "other": "1"}
-    assert _remember(b"run", line(), hashes) == 5
+    assert _remember(b"run", line(), hashes) == (5, "0" * 16)
     assert list(hashes.items()) == [("other", "1"), ("run", "0" * 16)], "the newest comes last, and goes last"
 
 
 def test_a_rejected_record_is_finished_but_its_id_is_nobody_s() -> None:
     hashes: dict[str, str] = {}
-    assert _remember(b"position id", line(status="rejected"), hashes) == 5
+    assert _remember(b"position id", line(status="rejected"), hashes) == (5, "0" * 16)
     assert hashes == {}
 
 
