@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from opentelemetry.trace import NoOpTracer, Tracer
 from uuid_utils.compat import uuid7
 
 from agentstream.producers.kafka import Producer, stop_for_good
+from agentstream.producers.spans import sending
+from agentstream.schemas import span_names as names
 from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, cloud_event
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import CancelRun, InvokeRequest
@@ -34,8 +37,10 @@ class Submitted:
 class RequestProducer:
     """Puts requests on topics. Opened and closed by `async with`; for concurrent use."""
 
-    def __init__(self, new_producer: Callable[[], Producer], topics: Topics) -> None:
+    def __init__(self, new_producer: Callable[[], Producer], topics: Topics, tracer: Tracer | None = None) -> None:
+        """`tracer` makes a span of each request that is sent; None: there are none."""
         self._producer = new_producer()
+        self._tracer = tracer or NoOpTracer()
         self._topics = topics
 
     async def __aenter__(self) -> Self:
@@ -52,19 +57,18 @@ class RequestProducer:
     async def submit(self, request: InvokeRequest, trace: TraceContext | None = None) -> Submitted:
         """Send a request, keyed by its session (absent: by its run id), and wait until the brokers hold it.
 
+        It goes on in `trace`, else in that of the span that is current in the calling program, else in a new one.
+
         Raises aiokafka's KafkaError, such as KafkaConnectionError and MessageSizeTooLargeError, or TimeoutError.
         """
         run_id = request.id or str(uuid7())
         session_id = request.session_id or run_id
-        trace = trace or TraceContext.fresh()
         named = request.model_copy(update={"id": run_id, "session_id": session_id})
-        position = await self._send(
-            self._topics.invoke_requests,
-            session_id,
-            named.to_bytes(),
-            cloud_event(INVOKE_REQUEST, run_id, trace, ce_id=run_id),
-        )
-        return Submitted(run_id=run_id, session_id=session_id, position=position, trace=trace)
+        topic, about = self._topics.invoke_requests, request_attributes(run_id, session_id)
+        with sending(self._tracer, topic, trace, about) as context:
+            headers = cloud_event(INVOKE_REQUEST, run_id, context, ce_id=run_id)
+            position = await self._send(topic, session_id, named.to_bytes(), headers)
+        return Submitted(run_id=run_id, session_id=session_id, position=position, trace=context)
 
     async def cancel(self, control: CancelRun) -> Position:
         """Ask for a run to be cancelled. Raises as `submit` does."""
@@ -75,3 +79,14 @@ class RequestProducer:
         async with asyncio.timeout(SEND_SECONDS):
             sent = await self._producer.send_and_wait(topic, value=value, key=key.encode(), headers=headers)
         return Position(topic=topic, partition=sent.partition, offset=sent.offset)
+
+
+def request_attributes(run_id: str, session_id: str) -> dict[str, str]:
+    """What the span of a request that is sent says about it."""
+    return {
+        names.SPAN_KIND: names.CHAIN,
+        names.MESSAGE_ID: run_id,
+        names.RUN_ID: run_id,
+        names.SESSION_ID: session_id,
+        names.CONVERSATION_ID: session_id,
+    }

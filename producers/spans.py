@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -86,6 +87,26 @@ def send_span(tracer: Tracer, topic: str, context: Context, attributes: Mapping[
             **attributes,
         },
     )
+
+
+@contextmanager
+def sending(
+    tracer: Tracer, topic: str, given: TraceContext | None, attributes: Mapping[str, str]
+) -> Iterator[TraceContext]:
+    """The span of a record that is sent within the block; gives what goes into its headers.
+
+    Below `given`, else below the span that is current in the calling program, else the root of a new trace.
+    """
+    above = given or current_trace()
+    base = above or TraceContext.fresh()
+    span = send_span(tracer, topic, Context() if above is None else parent(above), attributes)
+    try:
+        yield trace_of(span, base)
+    except BaseException as error:
+        failed(span, type(error).__name__)
+        raise
+    finally:
+        span.end()
 
 
 def failed(span: Span, code: str, detail: str | None = None) -> None:

@@ -4,6 +4,7 @@ Told each event with its time, live or long after from the delta log: the same e
 same ids. Synchronous; raises nothing.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
 from agentstream.consumers.tracing.ids import span_id_of
-from agentstream.consumers.tracing.spans import Attributes, SpanError, SpanMaker, TimedSpan, nanoseconds
+from agentstream.consumers.tracing.spans import Attributes, End, SpanError, SpanMaker, TimedSpan, nanoseconds
 from agentstream.producers.spans import clean
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -34,6 +35,8 @@ from agentstream.schemas.events import (
 from agentstream.schemas.messages import Cost, FinishReason, Message
 
 _BILLED = get_args(HarnessEvent)
+MAX_HELD = 256
+"""Spans of one attempt that wait for its end. An exporter's queue holds 2,048: a run of thousands must not fill it."""
 _UNFINISHED = SpanError(code=names.NEVER_ENDED)
 
 
@@ -61,11 +64,11 @@ class AttemptSpans:
         at: int,
         context: Context,
         links: Sequence[Link],
-        end: Callable[[Callable[[], None]], None],
+        when: Callable[[End], None],
     ) -> None:
-        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `end` calls what ends it, in time."""
+        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `when` as in `SpanMaker.start`."""
         self._make = make
-        self._end = end
+        self._held: deque[End] = deque()
         self._name = name
         self._facts = facts
         self._bill = Bill()
@@ -103,6 +106,7 @@ class AttemptSpans:
             at=at,
             span_id=span_id_of(name.attempt_id, "agent", 0),
             links=links,
+            when=when,
         )
         if make.content is not None and facts.messages and self.agent.is_recording:
             self.agent.set(self._content(names.INPUT_MESSAGES, names.INPUT_VALUE, facts.messages))
@@ -141,7 +145,16 @@ class AttemptSpans:
         self.agent.set({**said, **self._make.usage(self._bill.usage)})
         if self._make.content is not None and self._said and self.agent.is_recording:
             self.agent.set(self._content(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, self._said))
-        self._end(lambda: self.agent.end(at, error))
+        while self._held:
+            self._held.popleft()()
+        self.agent.end(at, error)
+
+    def _hold(self, end: End) -> None:
+        """What is below the attempt leaves with it, in one piece. If the worker is killed the next owner writes all of
+        it: what had left by then would be there twice, and its tokens would count twice."""
+        self._held.append(end)
+        if len(self._held) > MAX_HELD:
+            self._held.popleft()()
 
     def _begin_turn(self, number: int, at: int) -> None:
         self._close_turn(at, _UNFINISHED)
@@ -152,6 +165,7 @@ class AttemptSpans:
             {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
             at=at,
             span_id=span_id_of(self._name.attempt_id, "turn", number),
+            when=self._hold,
         )
         self._begin_chat(at)
 
@@ -200,6 +214,7 @@ class AttemptSpans:
             at=at,
             kind=SpanKind.CLIENT,
             span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
+            when=self._hold,
         )
         self._chat = ChatSpan(self._make, span)
 
@@ -233,6 +248,7 @@ class AttemptSpans:
             },
             at=at,
             span_id=span_id_of(self._name.attempt_id, "tool", self._tools_started),
+            when=self._hold,
         )
         if self._make.content is not None and tool.is_recording:
             tool.set({names.TOOL_ARGUMENTS: self._make.content.value(event.arguments)})

@@ -1,6 +1,5 @@
 """The `process` span: what became of one request in one claim, from being taken until its outcome is committed."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from opentelemetry.context import Context
@@ -9,7 +8,7 @@ from opentelemetry.trace import Link, SpanKind
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.attempt import AgentFacts, AttemptSpans
 from agentstream.consumers.tracing.ids import process_id_of, span_id_of, trace_id_of
-from agentstream.consumers.tracing.spans import SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
+from agentstream.consumers.tracing.spans import End, SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
 from agentstream.producers.spans import Sends, clean, parent, trace_of
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
@@ -31,7 +30,7 @@ class ProcessSpan:
         self._first: AttemptSpans | None = None
         self._previous: TraceContext | None = None
         self._lost: TraceContext | None = None
-        self._held: list[Callable[[], None]] | None = None
+        self._held: list[End] | None = None
 
     @classmethod
     def none(cls, trace: TraceContext) -> "ProcessSpan":
@@ -69,7 +68,7 @@ class ProcessSpan:
         elif self._lost is not None:
             links.append(link_to(self._lost, "lost_attempt"))
         spans = AttemptSpans(
-            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, end=self.when_known
+            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, when=self._when_known
         )
         self._first = self._first or spans
         self._previous = self.attempt_trace(name.attempt_id)
@@ -98,10 +97,10 @@ class ProcessSpan:
         self._end(self._make.now(), SpanError(code=reason) if began else None)
 
     def _end(self, at: int, error: SpanError | None) -> None:
-        self.when_known(lambda: self._span.end(at, error))
+        self._when_known(lambda: self._span.end(at, error))
         self._make.flush()
 
-    def when_known(self, end: Callable[[], None]) -> None:
+    def _when_known(self, end: End) -> None:
         """End a span now, or as soon as it is known which attempt was lost before: no link can be added later."""
         if self._held is None:
             end()

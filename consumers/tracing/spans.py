@@ -27,6 +27,15 @@ def nanoseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND * 1_000
 
 
+End = Callable[[], None]
+"""Ends a span for good: what is exported then is not written again."""
+
+
+def at_once(end: End) -> None:
+    """The usual time to end a span."""
+    end()
+
+
 def _nothing() -> None:
     """What there is to flush where nothing is exported."""
 
@@ -85,10 +94,14 @@ class SpanMaker:
         span_id: str | None = None,
         trace_id: str | None = None,
         links: Sequence[Link] = (),
+        when: Callable[[End], None] = at_once,
     ) -> "TimedSpan":
-        """Begin a span `at` an instant, under these ids where they are wanted. The caller ends it."""
+        """Begin a span `at` an instant, under these ids where they are wanted. The caller ends it.
+
+        `when` is handed what ends it for good, and calls that, now or later.
+        """
         with wanting(trace_id=trace_id, span_id=span_id):
-            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at)
+            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
 
     def usage(self, usages: Collection[Usage]) -> Attributes:
         """Tokens as attributes; none for no usage, since a made-up 0 would be believed."""
@@ -121,12 +134,14 @@ class SpanMaker:
 class TimedSpan:
     """A span that is given all its times. Ended once; what comes after that changes nothing."""
 
-    __slots__ = ("_ended", "_started", "span")
+    __slots__ = ("_ended", "_gone", "_started", "_when", "span")
 
-    def __init__(self, span: Span, started: int) -> None:
+    def __init__(self, span: Span, started: int, when: Callable[[End], None]) -> None:
         self.span = span
+        self._when = when
         self._started = started
         self._ended = False
+        self._gone = False
 
     @property
     def context(self) -> Context:
@@ -151,10 +166,9 @@ class TimedSpan:
         self.span.add_event(name, attributes, max(at, self._started))
 
     def link(self, link: Link) -> None:
-        """It has to do with another span."""
-        if self._ended:
-            return
-        self.span.add_link(link.context, link.attributes)
+        """It has to do with another span. Also after its end, as long as it has not left."""
+        if not self._gone:
+            self.span.add_link(link.context, link.attributes)
 
     def seconds(self, at: int) -> float:
         """From its beginning until then."""
@@ -167,7 +181,11 @@ class TimedSpan:
         self._ended = True
         if error is not None:
             failed(self.span, error.code, error.detail)
-        self.span.end(max(at, self._started))
+        self._when(lambda: self._leave(max(at, self._started)))
+
+    def _leave(self, at: int) -> None:
+        self._gone = True
+        self.span.end(at)
 
 
 def link_to(trace: TraceContext, what: str) -> Link:

@@ -63,6 +63,10 @@ class Tail:
         """All dead letters."""
         return self._of("dead_letters")
 
+    def of(self, topic: str) -> Sequence[Record]:
+        """All records of a topic, by its name in `Topics`."""
+        return self._of(topic)
+
     def _of(self, topic: str) -> list[Record]:
         return self._records[getattr(self._topics, topic)]
 
