@@ -71,6 +71,12 @@ class Membership:
         await self.confirmed()
         self._doubted = False
 
+    async def close(self) -> None:
+        """Ask no more: a worker that stopped while it doubted its membership would go on asking for ever."""
+        if self._confirming is not None:
+            self._confirming.cancel()
+            await asyncio.wait([self._confirming])
+
     async def confirmed(self) -> None:
         """Wait until a heartbeat for our generation and member was answered without error.
 

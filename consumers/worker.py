@@ -77,6 +77,7 @@ class Worker:
                 for task in self._tasks.values():
                     task.cancel()
         finally:
+            await self._engine.membership.close()
             await self._source.stop()
 
     async def _poll_until(self, done: Callable[[], bool]) -> None:

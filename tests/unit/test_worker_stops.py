@@ -120,3 +120,17 @@ def test_a_partition_that_ends_without_being_told_to_ends_the_worker_aloud() -> 
         assert "partition 0 ended by a cancellation that nobody asked for" in str(raised.value.exceptions[0])
 
     in_virtual_time(play())
+
+
+def test_a_worker_that_stops_while_it_doubts_its_membership_asks_no_more() -> None:
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        await until(lambda: 0 in world.source.flowing)
+        world.standing = None
+        world.worker.engine.membership._doubted = True
+        world.log.request()
+        await until(lambda: world.intake.held == 1)
+        await asyncio.sleep(1)
+
+    # What is left behind when it has ended fails in `with_worker`.
+    assert with_worker(scenario).log.results == []
