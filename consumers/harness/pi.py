@@ -93,8 +93,7 @@ class PiHarness:
             except OSError as error:
                 where = self._settings.temporary
                 raise SidecarUnavailable(f"no directory can be made in {where}: {error.strerror}") from error
-            command = self._command()
-            sidecar = Sidecar(self._launcher, command, patience=self._settings.patience, redact=self._redactor.text)
+            sidecar = self._new_sidecar(self._workspace.temporary)
             await stack.enter_async_context(sidecar)
             stack.push_async_callback(self._finish_closings)
             self._sidecar = sidecar
@@ -185,8 +184,11 @@ class PiHarness:
         """The sidecar for a run: the shared one, or one of its own, which ends with the stack."""
         if not apart and self._sidecar is not None:
             return await self._sidecar.link()
-        own = Sidecar(self._launcher, self._command(), patience=self._settings.patience, redact=self._redactor.text)
-        return await (await stack.enter_async_context(own)).link()
+        try:
+            scratch = stack.enter_context(self._workspace.open_scratch())
+        except OSError as error:
+            raise SidecarUnavailable(f"no temporary directory: {error.strerror}") from error
+        return await (await stack.enter_async_context(self._new_sidecar(scratch))).link()
 
     async def _run_in(
         self, link: SidecarLink, request: HarnessRequest
@@ -230,13 +232,22 @@ class PiHarness:
         detail = own.text(self._redactor.text(terminal.detail)).replace(str(self._workspace.root), "")
         return replace(terminal, detail=detail)
 
-    def _command(self) -> Command:
+    def _new_sidecar(self, scratch: Path) -> Sidecar:
+        return Sidecar(
+            self._launcher,
+            self._command(scratch),
+            scratch=scratch,
+            patience=self._settings.patience,
+            redact=self._redactor.text,
+        )
+
+    def _command(self, scratch: Path) -> Command:
         settings = self._settings
         own = {
             "PATH": settings.path,
             "LANG": settings.lang,
             "HOME": str(self._workspace.home),
-            "TMPDIR": str(self._workspace.temporary),
+            "TMPDIR": str(scratch),
             MARK: self._workspace.owner.mark,
         }
         return Command(

@@ -6,8 +6,11 @@ async with Workspace(parent) as workspace:
 """
 
 import asyncio
+import contextlib
+import itertools
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +43,7 @@ class Workspace:
         self.root = self._parent / f"{ROOT_PREFIX}{self.owner.mark}"
         self._watcher: asyncio.subprocess.Process | None = None
         self._sweeper = _Sweeper()
+        self._numbers = itertools.count(1)
 
     @property
     def swept(self) -> int:
@@ -53,8 +57,18 @@ class Workspace:
 
     @property
     def temporary(self) -> Path:
-        """Where the sidecar's temporary files go."""
+        """Where the shared sidecar's temporary files go."""
         return self.root / "tmp"
+
+    @contextlib.contextmanager
+    def open_scratch(self) -> Iterator[Path]:
+        """A directory for another sidecar's temporary files, which has emptied it at the end. Raises OSError."""
+        directory = self.root / f"tmp-{next(self._numbers)}"
+        directory.mkdir(mode=0o700)
+        try:
+            yield directory
+        finally:
+            sweeping.remove_tree(directory)
 
     async def __aenter__(self) -> Self:
         self._sweeper.killed += await asyncio.to_thread(sweeping.sweep_orphans, self._parent)

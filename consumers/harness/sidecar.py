@@ -8,11 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from agentstream.consumers.harness.launcher import Command, Launcher
 from agentstream.consumers.harness.sidecar_link import SidecarLink, SidecarUnavailable
+from agentstream.consumers.harness.sweep import empty
 
 logger = logging.getLogger(__name__)
 _LOG_LINE = 2_000
@@ -37,7 +39,8 @@ class Patience:
 class Sidecar:
     """A sidecar that is there when it is needed. Opening it starts the first process and raises SidecarUnavailable.
 
-    Closing it ends the process. `redact` is put between the sidecar's log and ours.
+    Closing it ends the process. `redact` is put between the sidecar's log and ours. `scratch` is the directory for
+    temporary files of its processes, emptied behind each: a killed one's would stay as long as the worker.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Sidecar:
         launcher: Launcher,
         command: Command,
         *,
+        scratch: Path,
         patience: Patience | None = None,
         redact: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._launcher = launcher
         self._command = command
+        self._scratch = scratch
         self._patience = patience or Patience()
         self._redact = redact
         self._link: SidecarLink | None = None
@@ -74,6 +79,7 @@ class Sidecar:
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._link is not None:
             await self._link.close()
+        await asyncio.to_thread(empty, self._scratch)
 
     @property
     def current(self) -> SidecarLink | None:
@@ -107,6 +113,7 @@ class Sidecar:
             self.problem = f"the sidecar ended with {code}"
             logger.warning("sidecar %d ended with %d: starting another", link.pid, code)
             await link.close()
+            await asyncio.to_thread(empty, self._scratch)
             link = await self._restart()
 
     async def _restart(self) -> SidecarLink:

@@ -122,6 +122,17 @@ def remove_tree(path: Path) -> None:
             _open_up(path)
 
 
+def empty(directory: Path) -> None:
+    """Remove all that a directory holds. Missing: fine; what resists stays."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(Path(entry))
+            else:
+                with contextlib.suppress(OSError):
+                    Path(entry).unlink()
+
+
 def _open_up(directory: Path) -> None:
     directory.chmod(stat.S_IRWXU)
     with os.scandir(directory) as entries:

@@ -11,6 +11,7 @@ import pytest
 from agentstream.consumers.harness.pi import APART_AT_ONCE, PiHarness
 from agentstream.consumers.harness.port import HarnessRequest, Waiting
 from agentstream.infra.offline_model import OfflineModel
+from agentstream.schemas.errors import ErrorCode
 from tests.integration.pi_fixtures import (
     credentials,
     eventually,
@@ -79,3 +80,31 @@ async def test_one_that_stops_waiting_gives_its_place_to_the_next(harness: PiHar
         await asyncio.wait({task})
     outcome = await perform(harness, apart(model, "[[say: ok]]", "last"))
     assert (outcome.text, outcome.waited) == ("ok", 0)
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+async def test_a_killed_sidecar_leaves_no_temporary_file(
+    harness: PiHarness, model: OfflineModel, is_apart: bool
+) -> None:
+    """Long output of a shell call goes to a file there: those of killed sidecars stayed as long as the worker."""
+    before = sorted(path.name for path in harness.root.iterdir())
+    chatty = replace(
+        request('[[tool:bash {"command": "seq 1 60000; sleep 600"}]]', credentials=credentials(model), tools=("bash",)),
+        apart=is_apart,
+    )
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(perform(harness, chatty))
+        await eventually(lambda: list(harness.root.glob("tmp*/pi-bash-*.log")))
+        killed = sidecar_of(harness, is_apart=is_apart)
+        killed.kill()
+    assert task.result().failed.code is ErrorCode.HARNESS_CRASHED
+    await eventually(lambda: harness.sidecar_pid not in (None, killed.pid))
+    assert sorted(path.name for path in harness.root.iterdir()) == before
+    assert list(harness.root.glob("tmp*/*")) == []
+
+
+def sidecar_of(harness: PiHarness, *, is_apart: bool) -> psutil.Process:
+    shared = psutil.Process(harness.sidecar_pid)
+    if not is_apart:
+        return shared
+    return next(each for each in processes_apart(harness) if each.exe() == shared.exe())
