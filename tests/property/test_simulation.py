@@ -34,7 +34,9 @@ def test_workers_keep_their_promises_in_any_schedule(machine: type[Simulation]) 
 def test_a_broken_engine_is_found_out(broken: Callable[[], Any]) -> None:
     # The same schedules each time, or a mutant that takes 58 of them would be missed once in a while. Not made shorter:
     # it is enough that there is one.
-    sought = settings(STANDARD, max_examples=100, phases=[Phase.generate], derandomize=True, database=None, print_blob=False)
+    sought = settings(
+        STANDARD, max_examples=100, phases=[Phase.generate], derandomize=True, database=None, print_blob=False
+    )
     # An engine this broken may break anything, as long as somebody notices.
     with broken(), pytest.raises((AssertionError, ExceptionGroup)):
         run_state_machine_as_test(MUTANTS[broken], settings=sought)
