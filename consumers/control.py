@@ -26,6 +26,9 @@ MAX_TOMBSTONES = 1_000_000
 """Run ids remembered as cancelled, by a hash of 16 bytes each: about 150 MB at worst, and the oldest go first."""
 MAX_REASONS = 10_000
 """Of the newest ones it is remembered as well by whom and why."""
+TOLD_SINGLY, TOLD_EVERY = 10, 1_000
+"""Of records that are no control requests the first ten are logged, then every thousandth: whoever floods the topic
+shall not fill every worker's disk as well. `/status` has the count."""
 CATCH_UP_SECONDS = 10.0
 PARTITION = 0
 POLL_SECONDS = 0.5
@@ -76,7 +79,7 @@ class Control:
 
     def __init__(self, tail: Tail, *, tombstones: Tombstones | None = None) -> None:
         self._tail = tail
-        self._tombstones = tombstones or Tombstones()
+        self._tombstones = Tombstones() if tombstones is None else tombstones
         self._caught_up = asyncio.Event()
         self._listener: Callable[[CancelRun], None] = lambda _: None
         self._task: asyncio.Task[None] | None = None
@@ -159,7 +162,9 @@ class Control:
                 self._listener(cancel)
             case Rejection() as rejection:
                 self.ignored += 1
-                log.warning("control record %s is ignored: %s", record.position, rejection.problem.detail)
+                if self.ignored <= TOLD_SINGLY or self.ignored % TOLD_EVERY == 0:
+                    why_not = rejection.problem.detail
+                    log.warning("control record %s is ignored (%d so far): %s", record.position, self.ignored, why_not)
 
 
 def why(cancel: CancelRun) -> str:
