@@ -70,8 +70,9 @@ class RunLine(Line):
     python_tools: tuple[PythonToolLine, ...] = Field(default=(), description="Tools that Python answers.")
     thinking: Thinking = Field(default="off", description="How hard to think.")
     max_turns: int = Field(ge=1, description="Model calls, exactly.")
-    traceparent: str | None = Field(default=None, description="Parent of every model call.")
+    traceparent: str | None = Field(default=None, description="The attempt's span; each call gets an id made of it.")
     tracestate: str | None = Field(default=None, description="Carried on.")
+    baggage: str | None = Field(default=None, description="Carried on.")
     window: int | None = Field(default=None, ge=1, description="Unacknowledged lines before this run is paused.")
     shell_prefix: tuple[str, ...] = Field(default=(), description="Put before the shell's argv: a sandbox.")
 

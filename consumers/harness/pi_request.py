@@ -34,6 +34,7 @@ def run_line(
         max_turns=request.limits.max_turns,
         traceparent=request.trace.traceparent,
         tracestate=request.trace.tracestate,
+        baggage=request.trace.baggage,
         window=window,
         shell_prefix=tuple(word.replace("{workdir}", str(place.directory)) for word in shell_prefix),
     )

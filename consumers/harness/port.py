@@ -98,7 +98,8 @@ class HarnessRequest:
     credentials: Credentials | None
     """The provider's credentials, where the run needs some and the worker has them."""
     trace: TraceContext
-    """Parent of every model call; each gets a span id of its own."""
+    """The attempt's span: parent of every model call, and each of those has the id of its own that
+    `consumers.tracing.ids` derives."""
     apart: bool = False
     """The process of an earlier attempt died: run this one in a process with no other run, where there is one."""
 

@@ -155,7 +155,7 @@ def process_span(
     if (message_id := header_text(headers, CE_ID)) is not None:
         attributes[names.MESSAGE_ID] = clean(message_id)
     if (target := header_text(headers, TRACE_TARGET)) is not None:
-        attributes[names.TRACE_TARGET] = clean(target)
+        attributes[names.TRACE_TARGET] = clean(target)[:128]
     if strikes:
         attributes[names.STRIKES] = strikes
     if lost_at is not None:

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from agentstream.consumers.harness.pi import PiHarness
 from agentstream.consumers.harness.pi_tools import PythonTool, ToolFailed
+from agentstream.consumers.tracing.ids import span_id_of
 from agentstream.infra.offline_model import OfflineModel, closed_port
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import (
@@ -254,13 +255,15 @@ async def test_an_image_reaches_the_model_and_what_pi_cannot_send_is_refused(
 async def test_each_model_call_has_the_runs_trace_and_a_span_of_its_own(
     harness: PiHarness, model: OfflineModel
 ) -> None:
-    trace = TraceContext(trace_id="a" * 32, span_id="b" * 16, tracestate="vendor=1")
+    trace = TraceContext(trace_id="a" * 32, span_id="b" * 16, tracestate="vendor=1", baggage="tenant=7")
     script = '[[tool:bash {"command": "true"}]][[say: ok]]'
-    await perform(harness, request(script, credentials=credentials(model), tools=("bash",), trace=trace))
+    asked = request(script, credentials=credentials(model), tools=("bash",), trace=trace)
+    await perform(harness, asked)
     parents = [call.headers["traceparent"].split("-") for call in model.calls]
     assert [(p[0], p[1], p[3]) for p in parents] == [("00", "a" * 32, "01")] * 2
-    assert len({p[2] for p in parents} | {"b" * 16}) == 3
+    assert [p[2] for p in parents] == [span_id_of(asked.attempt_id, "chat", number) for number in (1, 2)]
     assert {call.headers["tracestate"] for call in model.calls} == {"vendor=1"}
+    assert {call.headers["baggage"] for call in model.calls} == {"tenant=7"}
 
 
 async def test_cached_tokens_count_as_input_and_cost_is_given_only_where_prices_are_known(

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import { getApiProvider, getModel } from "@earendil-works/pi-ai/compat";
 import { CallRecord, Failure, retryAfterMs } from "./failures.js";
 
@@ -46,10 +46,20 @@ export function resolveModel({ provider, id }, endpoint) {
 	return { model, priceSource: prices ? "settings" : catalogPrices ? "pi" : undefined };
 }
 
-/** The same trace, a span id of its own. @param {string | null | undefined} traceparent */
-function childTraceparent(traceparent) {
+/**
+ * The id of the worker's span for the n-th model call of an attempt: derived there as here, `consumers/tracing/ids.py`,
+ * so that what the provider traces hangs below it. Both sides are held to `test/span-ids.json`.
+ * @param {string} attemptId @param {number} number from 1
+ */
+export function chatSpanId(attemptId, number) {
+	const id = createHash("sha256").update(`${attemptId}/chat/${number}`).digest().subarray(0, 8);
+	return id.some((byte) => byte) ? id.toString("hex") : "0000000000000001";
+}
+
+/** The same trace, another span. @param {string | null | undefined} traceparent @param {string} spanId */
+function traceparentOf(traceparent, spanId) {
 	const [version, traceId, , flags] = (traceparent ?? "").split("-");
-	return flags ? `${version}-${traceId}-${randomBytes(8).toString("hex")}-${flags}` : undefined;
+	return flags ? `${version}-${traceId}-${spanId}-${flags}` : undefined;
 }
 
 /** @param {any} error the deepest cause names the errno; the outer one only says "fetch failed" */
@@ -83,14 +93,16 @@ globalThis.fetch = async function watchedFetch(input, init) {
 
 /**
  * What an agent calls its model with: own key, own headers, own trace, no retries, and a record of what happened.
- * @param {{endpoint: Record<string, any>, traceparent?: string | null, tracestate?: string | null}} run
+ * @param {{run: string, endpoint: Record<string, any>, traceparent?: string | null, tracestate?: string | null, baggage?: string | null}} run
  */
 export function createStreamFunction(run) {
 	const calls = { last: new CallRecord() };
+	let count = 0;
 	const stream = (model, context, options) => {
 		const call = new CallRecord();
 		calls.last = call;
-		const traceparent = childTraceparent(run.traceparent);
+		count += 1;
+		const traceparent = traceparentOf(run.traceparent, chatSpanId(run.run, count));
 		const callOptions = {
 			...options,
 			// Some clients refuse to start without a key; an endpoint of the worker's own may need none.
@@ -99,6 +111,7 @@ export function createStreamFunction(run) {
 				...run.endpoint.headers,
 				...(traceparent ? { traceparent } : {}),
 				...(traceparent && run.tracestate ? { tracestate: run.tracestate } : {}),
+				...(traceparent && run.baggage ? { baggage: run.baggage } : {}),
 			},
 			maxRetries: 0,
 			env: {},

@@ -51,6 +51,7 @@ const FIELDS = {
 		max_turns: (value) => Number.isInteger(value) && value > 0,
 		traceparent: optional(isText),
 		tracestate: optional((value) => typeof value === "string"),
+		baggage: optional((value) => typeof value === "string"),
 		window: optional((value) => Number.isInteger(value) && value > 0),
 		shell_prefix: optional(isListOf(isText)),
 	},

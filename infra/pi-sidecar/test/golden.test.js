@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
+import { chatSpanId } from "../src/models.js";
 import { parseLine } from "../src/protocol.js";
 import { call, openSidecar, say } from "./endpoint.js";
 
@@ -13,6 +14,11 @@ const toWorker = golden.filter((entry) => entry.to === "worker").map((entry) => 
 
 /** The names of a line's fields, its event's included: what the other side's models are made for. */
 const shape = (line) => [line.type, line.status, line.event?.type, line.event?.role ?? line.event?.message?.role, ...Object.keys(line), ...Object.keys(line.event ?? {}), ...Object.keys(line.error ?? {})].join(" ");
+
+test("the span of a model call has the id that the worker gives it", () => {
+	const ids = JSON.parse(readFileSync(new URL("span-ids.json", import.meta.url), "utf8"));
+	for (const { attempt, call: number, span } of ids) assert.equal(chatSpanId(attempt, number), span);
+});
 
 test("every golden line for the sidecar is understood as it is", () => {
 	for (const line of toSidecar) assert.deepEqual(parseLine(JSON.stringify(line)), line);
