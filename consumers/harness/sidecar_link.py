@@ -223,4 +223,16 @@ async def _last_words(process: HarnessProcess) -> str:
     except TimeoutError:
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "Error" in line), lines[-1] if lines else "it said nothing")[:300]
+    if not lines:
+        return await _how_it_ended(process)
+    return next((line for line in lines if "Error" in line), lines[-1])[:300]
+
+
+async def _how_it_ended(process: HarnessProcess) -> str:
+    """Of one that left no word: out of memory, say, the system kills it without any."""
+    try:
+        async with asyncio.timeout(1):
+            code = await process.wait()
+    except TimeoutError:
+        return "it said nothing"
+    return f"it was killed by signal {-code}" if code < 0 else f"it ended with {code} and said nothing"

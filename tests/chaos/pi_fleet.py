@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from agentstream.consumers.harness.sweep import MARK, ROOT_PREFIX
+from agentstream.infra.worker_process import STARTED
 from tests.chaos.fleet import Fleet
 from tests.chaos.pi_disk import Disk
 from tests.chaos.pi_model import KEYS
@@ -32,6 +33,10 @@ class PiFleet(Fleet):
             for number, worker in enumerate(self.workers)
             if worker.returncode is None and number not in self.told_to_stop
         ]
+
+    def has_started(self, number: int) -> bool:
+        """Whether the worker serves."""
+        return STARTED.encode() in (self.logs / f"worker-{number}.log").read_bytes()
 
     def sidecars(self, number: int) -> list[psutil.Process]:
         """The worker's Node processes, the shared one first."""

@@ -74,7 +74,9 @@ class PiNemesis:
             self.done.append(Done(fault=fault, began_at=began_at, healed_at=time.monotonic()))
 
     def _sidecar_pids(self) -> list[int]:
-        return [sidecar.pid for number in self._fleet.serving for sidecar in self._fleet.sidecars(number)]
+        # A worker whose sidecar dies before it was ready ends with a clear line: that is no fault to survive.
+        ready = [number for number in self._fleet.serving if self._fleet.has_started(number)]
+        return [sidecar.pid for number in ready for sidecar in self._fleet.sidecars(number)]
 
     async def _do_to_worker(self, kind: str, draw: float) -> None:
         serving = self._fleet.serving

@@ -118,7 +118,8 @@ async def test_a_sidecar_that_reads_only_short_lines_is_not_sent_longer_ones(tmp
         ("say(type='pong', id=1); time.sleep(60)", "did not get ready"),
         ("print('hello'); time.sleep(60)", "did not get ready"),
         ("raise SystemError('Error: Cannot find module pi')", "Cannot find module"),
-        ("sys.exit(0)", "it said nothing"),
+        ("sys.exit(3)", "it ended with 3 and said nothing"),
+        ("os.kill(os.getpid(), 9)", "it was killed by signal 9"),
         ("time.sleep(60)", "TimeoutError"),
     ],
 )
