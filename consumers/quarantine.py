@@ -8,8 +8,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from heapq import heappop, heappush
-from itertools import count
 
 CRASH_LIMIT = 3
 """After so many crashes a request is failed with `crash_limit` instead of being tried again."""
@@ -32,16 +30,17 @@ def probation(strikes: int, *, unmarked_start: bool) -> float | None:
 
 
 class Quarantine:
-    """At most one suspect on probation at a time per worker; of those that wait, the one with the shortest goes next.
+    """At most one suspect on probation at a time per worker.
 
-    In the order of their coming, the first starts of a partition (0.25 s each) waited behind the runs with strikes of
-    all others (10 s each): after a kill, a partition that owed 40 short runs showed no result for 32 s.
+    Two locks: who has strikes takes both, who has none takes only the first, and a run with two strikes gives that one
+    up after ten seconds. With a single one, all in the order of their coming, the first starts of each partition waited
+    behind everybody else's strikes: after a kill, partitions that owed dozens of short runs showed no result for 32 s,
+    and for 65 s where a run of a minute had two strikes.
     """
 
     def __init__(self) -> None:
-        self._occupied = False
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._numbers = count()
+        self._first = asyncio.Lock()
+        self._with_strikes = asyncio.Lock()
 
     @asynccontextmanager
     async def entered(self, seconds: float | None) -> AsyncIterator[Callable[[], None]]:
@@ -51,46 +50,43 @@ class Quarantine:
         """
         if seconds is None:
             yield lambda: None
-            return
-        await self._take_place(seconds)
-        holding = True
-        timer: asyncio.TimerHandle | None = None
+        elif seconds < FIRST_PROBATION_SECONDS:
+            async with _held(self._first, seconds) as begin:
+                yield begin
+        else:
+            async with (
+                _held(self._with_strikes, seconds) as begin_with_strikes,
+                _held(self._first, FIRST_PROBATION_SECONDS) as begin_first,
+            ):
 
-        def give_up_place() -> None:
-            nonlocal holding
-            if holding:
-                holding = False
-                self._give_place_on()
+                def begin() -> None:
+                    begin_with_strikes()
+                    begin_first()
 
-        def begin() -> None:
-            nonlocal timer
-            if math.isfinite(seconds):
-                timer = asyncio.get_running_loop().call_later(seconds, give_up_place)
+                yield begin
 
-        try:
-            yield begin
-        finally:
-            if timer is not None:
-                timer.cancel()
-            give_up_place()
 
-    async def _take_place(self, seconds: float) -> None:
-        if not self._occupied:
-            self._occupied = True
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heappush(self._waiting, (seconds, next(self._numbers), turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_place_on()
-            raise
+@asynccontextmanager
+async def _held(lock: asyncio.Lock, seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """Hold the lock until `seconds` after the function given was called, or the end of the block."""
+    await lock.acquire()
+    holding = True
+    timer: asyncio.TimerHandle | None = None
 
-    def _give_place_on(self) -> None:
-        while self._waiting:
-            *_, turn = heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._occupied = False
+    def give_up() -> None:
+        nonlocal holding
+        if holding:
+            holding = False
+            lock.release()
+
+    def begin() -> None:
+        nonlocal timer
+        if math.isfinite(seconds):
+            timer = asyncio.get_running_loop().call_later(seconds, give_up)
+
+    try:
+        yield begin
+    finally:
+        if timer is not None:
+            timer.cancel()
+        give_up()

@@ -77,6 +77,8 @@ class Ordeal:
                 f"{len(seen)} results seen, {len(self.nemesis.done)}/{self.plan.faults} faults done, "
                 f"largest worker {self.meter.max_rss / MEBIBYTE:.0f} MiB"
             )
+            for fallen in self.nemesis.fell:
+                self.say(f"{fallen} by itself")
 
 
 def spread(faults: Sequence[Fault], plan: Plan) -> list[Fault]:

@@ -48,25 +48,35 @@ def test_with_two_strikes_nobody_else_comes_in_until_the_end() -> None:
     assert entries(("a", 2, 600.0), ("b", 1, 1.0)) == {"a": 0, "b": 600}
 
 
-def test_who_is_suspected_least_goes_first() -> None:
-    """Behind ten seconds for each run with a strike, a partition of nothing but short runs was silent for 32 s."""
-    assert entries(("a", 1, 600.0), ("b", 2, 5.0), ("c", 1, 600.0), ("d", 0, 1.0)) == {"a": 0, "d": 0, "c": 10, "b": 20}
+def starts(*suspects: tuple[float, float]) -> list[tuple[float, float]]:
+    """Probations in the order in which runs of so many seconds are let in, and when."""
 
-    async def scene() -> list[float]:
-        quarantine, seen = Quarantine(), list[float]()
+    async def scene() -> list[tuple[float, float]]:
+        quarantine, seen = Quarantine(), list[tuple[float, float]]()
 
-        async def enter_for(seconds: float) -> None:
-            async with quarantine.entered(seconds) as begin:
-                seen.append(seconds)
+        async def enter_for(probation_s: float, run_s: float) -> None:
+            async with quarantine.entered(probation_s) as begin:
+                seen.append((probation_s, asyncio.get_running_loop().time()))
                 begin()
-                await asyncio.sleep(600)
+                await asyncio.sleep(run_s)
 
         async with asyncio.TaskGroup() as group:
-            for seconds in (10.0, 10.0, 0.25, 0.25):
-                group.create_task(enter_for(seconds))
+            for probation_s, run_s in suspects:
+                group.create_task(enter_for(probation_s, run_s))
         return seen
 
-    assert in_virtual_time(scene()) == [10.0, 0.25, 0.25, 10.0]
+    return in_virtual_time(scene())
+
+
+def test_who_has_no_strike_waits_behind_one_who_has_not_behind_all_of_them() -> None:
+    """Behind ten seconds for each, a partition that owed dozens of short runs was silent for 32 s."""
+    assert starts((10, 600), (10, 600), (0.25, 60), (0.25, 60)) == [(10, 0), (0.25, 10), (0.25, 10.25), (10, 10.5)]
+
+
+def test_who_has_no_strike_does_not_wait_for_the_end_of_one_with_two() -> None:
+    """A partition was silent for the minute that another session's run took; it might have been an hour."""
+    inf = float("inf")
+    assert starts((inf, 3600), (10, 1), (0.25, 1)) == [(inf, 0), (0.25, 10), (10, 3600)]
 
 
 def test_who_is_cancelled_while_he_is_let_in_lets_the_next_one_in() -> None:
