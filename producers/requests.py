@@ -9,9 +9,9 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from uuid_utils.compat import uuid7
 
 from agentstream.producers.kafka import Producer, stop_for_good
-from agentstream.producers.spans import sending
+from agentstream.producers.spans import clean, sending
 from agentstream.schemas import span_names as names
-from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, cloud_event
+from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, TRACE_TARGET, cloud_event
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.topics import Topics
@@ -54,19 +54,23 @@ class RequestProducer:
     async def __aexit__(self, *exc_info: object) -> None:
         await stop_for_good(self._producer)
 
-    async def submit(self, request: InvokeRequest, trace: TraceContext | None = None) -> Submitted:
+    async def submit(
+        self, request: InvokeRequest, trace: TraceContext | None = None, trace_target: str | None = None
+    ) -> Submitted:
         """Send a request, keyed by its session (absent: by its run id), and wait until the brokers hold it.
 
         It goes on in `trace`, else in that of the span that is current in the calling program, else in a new one.
+        `trace_target` names a place in the worker's settings that the run's spans are exported to.
 
         Raises aiokafka's KafkaError, such as KafkaConnectionError and MessageSizeTooLargeError, or TimeoutError.
         """
         run_id = request.id or str(uuid7())
         session_id = request.session_id or run_id
         named = request.model_copy(update={"id": run_id, "session_id": session_id})
-        topic, about = self._topics.invoke_requests, request_attributes(run_id, session_id)
-        with sending(self._tracer, topic, trace, about) as context:
+        topic = self._topics.invoke_requests
+        with sending(self._tracer, topic, trace, request_attributes(named)) as context:
             headers = cloud_event(INVOKE_REQUEST, run_id, context, ce_id=run_id)
+            headers += [] if trace_target is None else [(TRACE_TARGET, trace_target.encode())]
             position = await self._send(topic, session_id, named.to_bytes(), headers)
         return Submitted(run_id=run_id, session_id=session_id, position=position, trace=context)
 
@@ -81,12 +85,13 @@ class RequestProducer:
         return Position(topic=topic, partition=sent.partition, offset=sent.offset)
 
 
-def request_attributes(run_id: str, session_id: str) -> dict[str, str]:
+def request_attributes(request: InvokeRequest) -> dict[str, str]:
     """What the span of a request that is sent says about it."""
+    run_id, session_id = request.id or "", request.session_id or ""
     return {
         names.SPAN_KIND: names.CHAIN,
         names.MESSAGE_ID: run_id,
         names.RUN_ID: run_id,
-        names.SESSION_ID: session_id,
-        names.CONVERSATION_ID: session_id,
+        names.SESSION_ID: clean(session_id),
+        names.CONVERSATION_ID: clean(session_id),
     }

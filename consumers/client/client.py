@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
 
+from opentelemetry.trace import Tracer
+
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
 from agentstream.consumers.client.errors import (
     ClientError,
@@ -69,10 +71,13 @@ class AgentClient:
         topic_prefix: str = DEFAULT_PREFIX,
         max_request_bytes: int = MAX_REQUEST_BYTES,
         max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+        tracer: Tracer | None = None,
     ) -> None:
         """Give `bootstrap_servers` (`host:port,…`), or a `connection` where there is more to say.
 
-        `max_buffered_bytes` bounds what is kept of one run for a caller who iterates slowly.
+        `max_buffered_bytes` bounds what is kept of one run for a caller who iterates slowly. `tracer`, of
+        OpenTelemetry, makes a span of each request that is sent; without one a run still goes on in the trace of the
+        span that is current when it is asked for.
         """
         if (bootstrap_servers is None) == (connection is None):
             raise TypeError("give either bootstrap_servers or a connection")
@@ -80,7 +85,9 @@ class AgentClient:
         self._topics = Topics(prefix=topic_prefix)
         self._max_buffered_bytes = max_buffered_bytes
         self._max_request_bytes = max_request_bytes
-        self._sender = RequestSender(self._new_producer, max_request_bytes=max_request_bytes)
+        self._sender = RequestSender(
+            self._new_producer, self._topics.invoke_requests, max_request_bytes=max_request_bytes, tracer=tracer
+        )
         self._finished = FinishedRuns(self._connection, self._topics)
         self._results = self._follower(self._topics.assistant_messages, _run_of_result, read_committed=True)
         self._deltas = self._follower(self._topics.stream_deltas, _run_of_events, read_committed=False)
@@ -223,7 +230,7 @@ class AgentClient:
         results: Mapping[int, int],
         deltas: Mapping[int, int] | None = None,
     ) -> SubmittedRun:
-        sent = await self._sender.send(prepared.request, prepared.trace)
+        sent = await self._sender.send(prepared.request, prepared.trace, prepared.trace_target)
         number = sent.position.partition
         return SubmittedRun(
             run_id=sent.run_id,

@@ -14,11 +14,13 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from agentstream.consumers.client.errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
-from agentstream.producers.requests import RequestProducer, Submitted
+from agentstream.producers.requests import RequestProducer, Submitted, request_attributes
+from agentstream.producers.spans import sending
 from agentstream.schemas.codec import body_hash
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Position
@@ -43,6 +45,10 @@ class RequestOptions(TypedDict, total=False):
     parent_run_id: str
     metadata: Mapping[str, str]
     trace: TraceContext
+    trace_target: str
+
+
+_NOT_IN_THE_BODY = ("trace", "trace_target")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +74,17 @@ class Prepared:
     """It, with a run id and a session."""
     trace: TraceContext | None
     """The caller's own, if he has one."""
+    trace_target: str | None
+    """Name of the place, known to the worker, that the run's spans are exported to."""
     body_hash: str | None
     """As `SubmittedRun` has it."""
 
 
 def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
     """The request, with a run id and a session. Raises RequestRefused if it is not a valid one."""
-    named: dict[str, object] = {name: value for name, value in options.items() if name != "trace" and value is not None}
+    named: dict[str, object] = {
+        name: value for name, value in options.items() if name not in _NOT_IN_THE_BODY and value is not None
+    }
     if "run_id" in named:
         named["id"] = named.pop("run_id")
     try:
@@ -101,6 +111,7 @@ def prepare(content: Content, options: RequestOptions) -> Prepared:
         run_id=request.id or "",
         request=request,
         trace=options.get("trace"),
+        trace_target=options.get("trace_target"),
         body_hash=body_hash(request.to_bytes()) if chosen else None,
     )
 
@@ -120,7 +131,17 @@ class RequestSender:
     A request that may have been sent is sent again without harm: the same id with the same body does not run twice.
     """
 
-    def __init__(self, new_producer: Callable[[], RequestProducer], *, max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        new_producer: Callable[[], RequestProducer],
+        topic: str,
+        *,
+        max_request_bytes: int,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """`topic` is where requests go; `tracer` makes a span of each, None: there are none."""
+        self._topic = topic
+        self._tracer = tracer or NoOpTracer()
         self._new_producer = new_producer
         self._max_bytes = max_request_bytes
         self._opening = asyncio.Lock()
@@ -146,13 +167,16 @@ class RequestSender:
         if producer is not None:
             await producer.__aexit__(None, None, None)
 
-    async def send(self, request: InvokeRequest, trace: TraceContext | None) -> Submitted:
+    async def send(
+        self, request: InvokeRequest, trace: TraceContext | None, trace_target: str | None = None
+    ) -> Submitted:
         """Return once the brokers hold it. Raises RequestRefused, TopicsMissing or BrokerUnavailable."""
         size = len(request.to_bytes())
         if size > self._max_bytes:
             raise RequestRefused(f"the request has {size} bytes; at most {self._max_bytes} are allowed")
-        trace = trace or TraceContext.fresh()
-        return await self._twice(lambda producer: producer.submit(request, trace))
+        # One span for both tries: whichever record is run, it is in the trace that the caller is told.
+        with sending(self._tracer, self._topic, trace, request_attributes(request)) as context:
+            return await self._twice(lambda producer: producer.submit(request, context, trace_target))
 
     async def cancel(self, control: CancelRun) -> Position:
         """Return once the brokers hold it, and where. Raises as `send`. Sent twice it does no more than once."""

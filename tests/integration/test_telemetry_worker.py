@@ -7,12 +7,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from agentstream.consumers.client import AgentClient
 from agentstream.infra.telemetry.span_lines import read_spans
+from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from tests.integration.test_cli import Terminal, scripted
 from tests.integration.test_http_port import free_port
 from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
 from tests.support.waiting import patience
 
+KEY = "canary-secret-0123456789"
 pytestmark = pytest.mark.kafka
 
 
@@ -98,3 +102,30 @@ async def test_a_collector_that_hangs_changes_no_result_and_is_one_line(
     about = [line["event"] for line in lines if "telemetry" in line["logger"] or "opentelemetry" in line["logger"]]
     (line,) = about
     assert line.startswith(f"spans not exported to {receiver.endpoint}/v1/traces within 5 s are lost: ")
+
+
+async def test_a_request_that_names_a_place_for_its_spans_is_seen_there_and_one_that_names_none_is_not(
+    terminal: Terminal, receiver: OtlpReceiver, kafka: str, topics: str
+) -> None:
+    with otlp_receiver() as tenant:
+        place = f'[trace_targets.tenant]\nendpoint = "{tenant.endpoint}"\nauthorization = "Bearer {KEY}"\n'
+        (terminal.home / "agentstream.toml").write_text(place)
+        connection = KafkaConnection(bootstrap_servers=kafka)
+        async with terminal.worker() as worker, AgentClient(connection=connection, topic_prefix=topics) as client:
+            options = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "hi"}))
+            theirs = await client.invoke("hi", parameters=options, trace_target="tenant")
+            ours = await client.invoke("hi", parameters=options)
+            nobodys = await client.invoke("hi", parameters=options, trace_target="tenant2")
+            await receiver.until(lambda: any(each.trace_id == theirs.trace_id for each in tenant.spans), "it arrives")
+            worker.terminate()
+            async with patience():
+                _, log = await worker.communicate()
+        assert (theirs.status, ours.status) == ("completed", "completed")
+        assert nobodys.error is not None
+        assert (nobodys.error.code, nobodys.status) == ("unsupported", "failed")
+        assert {each.trace_id for each in tenant.spans} == {theirs.trace_id}
+        assert {each.trace_id for each in receiver.spans} >= {theirs.trace_id, ours.trace_id, nobodys.trace_id}
+        of_theirs = {each.name for each in receiver.spans if each.trace_id == theirs.trace_id}
+        assert {each.name for each in tenant.spans} == of_theirs
+        assert {asked.headers["authorization"] for asked in tenant.requests} == {f"Bearer {KEY}"}
+        assert KEY not in log.decode()
