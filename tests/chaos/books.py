@@ -64,6 +64,8 @@ def claims_only_grow(log: Log) -> list[str]:
             if not commit.owner:
                 last = None  # an operator's, or another tool's: who sets an offset may set it anywhere
                 continue
+            if last is not None and (commit.offset, commit.metadata) == (last.offset, last.metadata):
+                continue  # a broker wrote it, died before it said so, and aiokafka asked the next one again
             if last is not None and (commit.claim, commit.number) <= (last.claim, last.number):
                 found.append(
                     f"partition {partition}: commit {commit.number} of claim {commit.claim} came after "

@@ -1,9 +1,11 @@
 """Who may claim a partition when: what the chaos checker makes of a group's commits and generations."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from tests.chaos.books import claims_only_grow
 from tests.chaos.commits import Commit
 from tests.chaos.log import Line, Log
 from tests.chaos.ownership import owners_change_with_generations, unreadable_metadata_stays
@@ -86,3 +88,11 @@ def test_metadata_that_nobody_could_read_may_be_put_back_and_not_written_over() 
     for strange in ('{"v":2}', "{}"):
         (said,) = unreadable_metadata_stays(log_of(before, set_by_hand(strange), commit("b", 2, 2)))
         assert "claim 2 wrote over metadata of version" in said
+
+
+def test_a_commit_that_a_broker_wrote_twice_is_one_and_a_number_used_twice_is_not() -> None:
+    """A broker that dies before it answers is asked again, and what it was asked for may stand there twice."""
+    first = commit("a", 1, 1)
+    assert claims_only_grow(log_of(first, first)) == []
+    (found,) = claims_only_grow(log_of(first, replace(first, offset=1)))
+    assert "an owner committed that was replaced" in found
