@@ -1,5 +1,6 @@
 """Exports by the real exporters to a collector on loopback: what arrives, and what the OTEL_* variables decide."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import Link, NoOpTracerProvider, SpanKind, Status, StatusCode, set_span_in_context
 
 from agentstream.consumers.tracing.ids import wanting
+from agentstream.infra.telemetry import processors
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
 from tests.support.otel import set_otel, span
@@ -211,6 +213,19 @@ async def test_many_runs_that_end_at_once_are_few_exports(
         receiver.release()
         await receiver.until(lambda: len(receiver.spans) == 300, "all arrive")
     assert [len(asked.spans) for asked in receiver.requests] == [1, 299]
+
+
+async def test_a_flush_gathers_what_ends_shortly_after_and_the_end_does_not_wait_for_that(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors, "GATHER_SECONDS", 3_600.0)
+    set_otel(monkeypatch, receiver, OTEL_BSP_SCHEDULE_DELAY="3600000", OTEL_METRICS_EXPORTER="none")
+    async with open_telemetry(telemetry_settings()) as telemetry:
+        for number in range(3):
+            span(telemetry, f"s{number}")
+            telemetry.flush()
+            await asyncio.to_thread(sum, range(100_000))  # the flushing thread has its turn
+    assert [len(asked.spans) for asked in receiver.requests] == [3]
 
 
 async def test_measurements_arrive_by_otlp_and_stand_on_the_page(
