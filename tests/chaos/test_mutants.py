@@ -86,7 +86,6 @@ CASES = (
 QUICKEST = {"futures-not-awaited", "claims-begin-at-one"}
 """Few seconds each: part of every test run."""
 
-
 EACH_CASE = [
     pytest.param(case, id=case.mutant, marks=() if case.mutant in QUICKEST else (pytest.mark.chaos,)) for case in CASES
 ]
@@ -97,7 +96,7 @@ async def found(case: Case, kafka: str, prefix: str, logs: Path, *, mutant: bool
     command = (sys.executable, "-m", "tests.chaos.mutants", case.mutant) if mutant else None
     began = time.monotonic()
     async with stage_of(kafka, prefix, logs, command) as stage:
-        await case.scenario(stage)
+        await stage.play(case.scenario)
         said = await stage.verdict()
     who = f"mutant {case.mutant}" if mutant else f"the engine in the case of {case.mutant}"
     print(f"\n{who}, {time.monotonic() - began:.1f} s:", *said, sep="\n    ")  # noqa: T201 - the report's table

@@ -114,7 +114,7 @@ async def a_worker_is_killed_in_a_run(stage: Stage) -> None:
     await stage.submit("run", LONG)
     await stage.cluster.tail.until(lambda: len(stage.cluster.tail.events) > 1)
     await stage.cluster.until_marked(1)
-    await first.kill()
+    await stage.kill(first)
     second = await stage.worker("second")
     await stage.cluster.tail.all_results("run")
     await stage.stop(second)

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,18 +29,21 @@ class Actor:
     """A worker's process, and the proxy before it."""
 
     name: str
+    """Its part in the scenario."""
     number: int
-    process: asyncio.subprocess.Process
+    """Its place in the fleet."""
     proxy: KafkaProxy
+    """Its way to the brokers, and no other worker's."""
     log: Path
+    """What it prints."""
 
     def said(self, words: str) -> int:
         """How often its log says this."""
         return self.log.read_text(errors="replace").count(words)
 
-    async def says(self, words: str, times: int = 1) -> None:
-        """Wait until its log says this so often."""
-        await eventually(lambda: self.said(words) >= times, f"{self.name} says {words!r} {times} times")
+    async def says(self, words: str) -> None:
+        """Wait until its log says this."""
+        await eventually(lambda: self.said(words) > 0, f"{self.name} says {words!r}")
 
     async def owns(self) -> None:
         """Wait until it has claimed the partition."""
@@ -52,41 +54,60 @@ class Actor:
         calls = self.proxy.calls
         await eventually(lambda: any(call.api == api for call in calls[since:]), f"{self.name} calls {api.name}")
 
-    async def kill(self) -> None:
-        """Kill -9."""
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
-
 
 @dataclass(kw_only=True)
 class Stage:
     """What a scenario acts on. Made by `stage_of`."""
 
     cluster: Cluster
+    """The topics, and what callers and operators do to them."""
     fleet: Fleet
+    """The workers' processes."""
     proxies: list[KafkaProxy]
+    """One for each worker."""
     acknowledged: list[str] = field(default_factory=list)
+    """Runs that owe a result."""
+    killed: set[int] = field(default_factory=set)
+    """Workers that a scenario killed."""
     expired: list[Line] = field(default_factory=list)
     """Lines of the index of finished runs that stood there once."""
 
+    async def play(self, scenario: "Callable[[Stage], Awaitable[None]]") -> None:
+        """Play it to its end. Raises AssertionError, in a group, as soon as a worker has ended by itself."""
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._notice_deaths(), name="notice deaths")
+            await scenario(self)
+            watching.cancel()
+
+    async def _notice_deaths(self) -> None:
+        while True:
+            for number, worker in enumerate(self.fleet.workers):
+                if worker.returncode is not None and number not in self.fleet.told_to_stop | self.killed:
+                    last = self._log(number).read_text(errors="replace").splitlines()[-1:]
+                    raise AssertionError(f"worker {number} ended by itself with {worker.returncode}: {last}")
+            await asyncio.sleep(0.2)
+
     async def worker(self, name: str, **environment: str) -> Actor:
         """Start a worker; it is not awaited."""
-        process = await self.fleet.start_worker(**environment)
+        await self.fleet.start_worker(**environment)
         number = len(self.fleet.workers) - 1
-        return Actor(
-            name=name,
-            number=number,
-            process=process,
-            proxy=self.proxies[number],
-            log=self.fleet.logs / f"worker-{number}.log",
-        )
+        return Actor(name=name, number=number, proxy=self.proxies[number], log=self._log(number))
+
+    def _log(self, number: int) -> Path:
+        return self.fleet.logs / f"worker-{number}.log"
 
     async def stop(self, *actors: Actor) -> None:
         """SIGTERM, and wait until they have ended."""
         for actor in actors:
             await self.fleet.stop_worker(actor.number)
         for actor in actors:
-            await actor.process.wait()
+            await self.fleet.workers[actor.number].wait()
+
+    async def kill(self, actor: Actor) -> None:
+        """Kill -9."""
+        self.killed.add(actor.number)
+        self.fleet.workers[actor.number].kill()
+        await self.fleet.workers[actor.number].wait()
 
     async def submit(self, run_id: str, options: Mapping[str, JsonValue], *, session: str | None = None) -> None:
         """Put a request for the scripted harness on the topic."""
