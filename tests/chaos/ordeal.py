@@ -147,6 +147,7 @@ async def _endure(ordeal: Ordeal, faults: Sequence[Fault]) -> None:
 
 async def _audit(ordeal: Ordeal) -> list[str]:
     fleet, load, watcher = ordeal.fleet, ordeal.load, ordeal.watcher
+    ordeal.say("all workers have stopped; reading the topics")
     log = await read_log(fleet.bootstrap_servers, fleet.topics, fleet.group_id, large=True)
     flows = recoveries(ordeal.nemesis.done, load.sent, watcher.seen)
     ordeal.say(summary(ordeal, log, flows))
