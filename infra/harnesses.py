@@ -73,6 +73,8 @@ def pi_settings(settings: Settings, progress: Progress = quiet) -> PiSettings:
         sidecar=ensure_pi_sidecar(progress) / "src" / "main.js",
         temporary=_temporary(),
         path=os.environ.get("PATH", os.defpath),
+        # SIGUSR1 would open Node's debugger on loopback, and any run's shell could read all runs' keys there.
+        node_arguments=("--disable-sigusr1",),
         environment={name: os.environ[name] for name in _FOR_THE_SIDECAR if name in os.environ},
         shell_prefix=_sandbox() if settings.sandbox == "bubblewrap" else (),
     )

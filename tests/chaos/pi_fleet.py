@@ -1,6 +1,5 @@
 """Workers with the real Pi, their sidecars, and what of them is still there."""
 
-import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.pi_disk import Disk
 from tests.chaos.pi_model import KEYS
 
-TOOLS = "bash,read,write"
+TOOLS = "bash,find,read,write"
 
 
 @dataclass(kw_only=True)
@@ -104,31 +103,3 @@ def pi_fleet(bootstrap_servers: str, prefix: str, logs: Path, *, disk: Disk, bas
             "TMPDIR": str(disk.path),
         },
     )
-
-
-async def block_event_loop(sidecar: psutil.Process, seconds: float) -> bool:
-    """Keep the JavaScript of a sidecar busy, for real; False if its debugger could not be reached.
-
-    SIGUSR1 opens Node's debugger on loopback, and another Node tells it to spin.
-    """
-    program = """
-        const [pid, ms] = process.argv.slice(1).map(Number);
-        process.kill(pid, "SIGUSR1");
-        let target;
-        for (let tries = 0; tries < 50 && !target; tries++) {
-            await new Promise((resolve) => setTimeout(resolve, 50));
-            [target] = await fetch("http://127.0.0.1:9229/json/list").then((r) => r.json()).catch(() => []);
-        }
-        if (!target) process.exit(3);
-        const socket = new WebSocket(target.webSocketDebuggerUrl);
-        await new Promise((resolve) => (socket.onopen = resolve));
-        const spin = `setTimeout(() => { const end = Date.now() + ${ms}; while (Date.now() < end); }, 20)`;
-        const expression = `process.pid === ${pid} && (${spin}, true)`;
-        socket.send(JSON.stringify({ id: 1, method: "Runtime.evaluate", params: { expression } }));
-        const { data } = await new Promise((resolve) => (socket.onmessage = resolve));
-        process.exit(JSON.parse(data).result.result.value === true ? 0 : 4);
-    """
-    node = sidecar.exe()
-    arguments = ("--input-type=module", "-e", program, str(sidecar.pid), str(round(seconds * 1_000)))
-    spinning = await asyncio.create_subprocess_exec(node, *arguments, env={}, stderr=asyncio.subprocess.DEVNULL)
-    return await spinning.wait() == 0

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.errors import ErrorCode, error_rule
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
+from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from tests.chaos.audit import Json, Log
 from tests.chaos.load import Load
 from tests.chaos.pi_model import KEYS, MoodyModel
@@ -64,6 +66,12 @@ def _slow_tool(token: str) -> str:
     return _tool("bash", command=f"sleep 3; echo {token}")
 
 
+def _bomb(_: str) -> str:
+    """A pattern that no one lives to see matched: it keeps the sidecar's event loop busy, for real."""
+    touch = _tool("bash", command=f"touch {'a' * 40}c")
+    return touch + _tool("find", pattern="+(*a|aa)*b")
+
+
 SCRIPTS: Mapping[str, tuple[float, Callable[[str], str]]] = {
     "plain": (0.45, lambda _: "[[pace: 5]]"),
     "long": (0.15, lambda _: "[[pace: 120]]"),
@@ -72,6 +80,7 @@ SCRIPTS: Mapping[str, tuple[float, Callable[[str], str]]] = {
     "chatty": (0.06, _chatty),
     "daemon": (0.05, _daemon),
     "slow-tool": (0.05, _slow_tool),
+    "bomb": (0.0, _bomb),
 }
 """Kinds of requests: how often, and the script between the prompt's first two words and its answer."""
 
@@ -85,9 +94,12 @@ class PiLoad(Load):
     """The kind of each request, by run id."""
 
     async def send(self, requests: Sequence[InvokeRequest]) -> None:
-        """Send these, at once."""
-        async with RequestProducer(self._new_producer, self.fleet.topics) as self._requests:
-            await asyncio.gather(*(self._submit(request) for request in requests))
+        """Send these, at once, beside what `run` sends."""
+        async with RequestProducer(
+            lambda: idempotent_producer(self.fleet.connection, max_request_size=MAX_REQUEST_BYTES), self.fleet.topics
+        ) as producer:
+            await asyncio.gather(*(producer.submit(request) for request in requests))
+        self.acknowledged += [request.id or "" for request in requests]
 
     def _request(self, number: int, rng: random.Random) -> InvokeRequest:
         kind = rng.choices(list(SCRIPTS), [weight for weight, _ in SCRIPTS.values()])[0]
@@ -101,7 +113,7 @@ class PiLoad(Load):
         parameters: dict[str, JsonValue] = {
             "model": "offline/demo",
             "credentials": owner,
-            "tools": ["bash", "read", "write"] if "tool:" in script else [],
+            "tools": ["bash", "find", "read", "write"] if "tool:" in script else [],
             "limits": {**LIMITS, **limits},
         }
         return InvokeRequest(

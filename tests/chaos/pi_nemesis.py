@@ -5,13 +5,13 @@ import contextlib
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import psutil
 
 from tests.chaos.nemesis import Done, Fault
-from tests.chaos.pi_fleet import PiFleet, block_event_loop
+from tests.chaos.pi_fleet import PiFleet
+from tests.chaos.pi_load import PiLoad
 from tests.chaos.pi_model import MoodyModel
 
 KINDS = (
@@ -47,12 +47,11 @@ def pi_schedule(seed: int, *, faults: int) -> list[Fault]:
 class PiNemesis:
     """Does a schedule's faults, one after the other, each healed before the next."""
 
-    def __init__(self, fleet: PiFleet, model: MoodyModel) -> None:
+    def __init__(self, fleet: PiFleet, model: MoodyModel, load: PiLoad) -> None:
         self._fleet = fleet
         self._model = model
+        self._load = load
         self.done: list[Done] = []
-        self.missed: Counter[str] = Counter()
-        """Faults that found nobody to do them to."""
 
     async def work(self, faults: Sequence[Fault]) -> None:
         """All of them; afterwards the model answers, the disk has room and every worker runs."""
@@ -67,6 +66,8 @@ class PiNemesis:
                 case "disk":
                     async with self._fleet.disk.full(what, self._sidecar_pids):
                         await asyncio.sleep(1.5 + 3 * fault.draw)
+                case "sidecar" if what == "block":
+                    await self._block_sidecar(fault.draw)
                 case "sidecar":
                     await self._do_to_sidecar(what, fault.draw)
                 case _:
@@ -102,14 +103,13 @@ class PiNemesis:
                     victim.send_signal(signal.SIGSTOP)
                     await asyncio.sleep(PING_S * (0.4 + 1.2 * draw))
                     victim.send_signal(signal.SIGCONT)
-                case "block":
-                    if not await block_event_loop(victim, PING_S * 10):
-                        self.missed[kind] += 1
-                    else:
-                        await _gone(victim)
 
-
-async def _gone(process: psutil.Process) -> None:
-    """Wait until somebody ended it. The test's own time-out is the bound."""
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        await asyncio.sleep(0.05)
+    async def _block_sidecar(self, draw: float) -> None:
+        """A request whose tool keeps the event loop busy; over when a worker has lost its patience with it."""
+        before = len(self._fleet.log_lines("answered nothing"))
+        request = self._load.request(
+            f"bomb-{len(self.done)}", "bomb", f"session-bomb-{len(self.done)}", random.Random(draw)
+        )
+        await self._load.send([request])
+        while len(self._fleet.log_lines("answered nothing")) == before:
+            await asyncio.sleep(0.1)
