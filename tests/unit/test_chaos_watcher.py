@@ -136,6 +136,7 @@ def test_one_slow_recovery_in_twenty_is_allowed_and_two_are_not() -> None:
     quick, slow = Recovery(kind="kill", partition=0, seconds=5), Recovery(kind="kill", partition=0, seconds=17)
     assert too_slow([quick] * 39 + [slow]) == []
     assert too_slow([quick] * 18 + [slow] * 2) != []
+    assert too_slow([quick] * 17 + [slow] * 2) == []
     assert percentile([], 0.95) == 0
     assert percentile([1, 2, 3, 4], 0.5) == 3
 
