@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from tests.chaos.mixed_load import Sent
 from tests.chaos.nemesis import Done
@@ -69,4 +70,4 @@ def _wait(healed_at: float, results: Sequence[float], others: Iterable[tuple[flo
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that so large a share does not exceed; 0 of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+    return ordered[max(0, ceil(round(share * len(ordered), 6)) - 1)] if ordered else 0.0
