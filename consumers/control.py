@@ -29,6 +29,8 @@ MAX_REASONS = 10_000
 TOLD_SINGLY, TOLD_EVERY = 10, 1_000
 """Of records that are no control requests the first ten are logged, then every thousandth: whoever floods the topic
 shall not fill every worker's disk as well. `/status` has the count."""
+RECORDS_AT_ONCE = 500
+"""One fetch of a flood has 10,000 records and more: half a second without heartbeats and deltas, taken at once."""
 CATCH_UP_SECONDS = 10.0
 PARTITION = 0
 POLL_SECONDS = 0.5
@@ -128,11 +130,13 @@ class Control:
             if not self._caught_up.is_set() and (await self._position()) >= end:
                 log.info("control: %d runs are to be cancelled", len(self._tombstones))
                 self._caught_up.set()
-            for item in await self._tail.poll(POLL_SECONDS):
+            for number, item in enumerate(await self._tail.poll(POLL_SECONDS), start=1):
                 if isinstance(item, Expired):
                     log.info("control records up to %d have expired", item.resumed_at)
                 else:
                     self._take(item)
+                if number % RECORDS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def _begin(self) -> int:
         """Position at the beginning; gives the end as it is now. Tries again for as long as it takes."""

@@ -16,7 +16,8 @@ from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.codec import body_hash
 
 WINDOW = 10_000
-"""Finished runs remembered per partition; with an id of 36 characters about 2 MB of memory."""
+"""Finished runs remembered per partition: 250 bytes each with an id of 36 characters, 2.4 MiB in all. A worker process
+that loads eight full windows is 50 MiB larger than one that loads none (`make bench`)."""
 READ_SECONDS = 60.0
 SAMPLE = 50
 """So many of the oldest requests are compared with what the index says of their offsets."""
