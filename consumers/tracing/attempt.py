@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
@@ -18,7 +18,16 @@ from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
 from agentstream.consumers.tracing.ids import span_id_of
-from agentstream.consumers.tracing.spans import Attributes, End, SpanError, SpanMaker, TimedSpan, nanoseconds
+from agentstream.consumers.tracing.spans import (
+    NEVER_ENDED,
+    Attributes,
+    End,
+    SpanError,
+    SpanMaker,
+    TimedSpan,
+    nanoseconds,
+)
+from agentstream.consumers.tracing.tools import ToolSpans
 from agentstream.producers.spans import clean
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -34,10 +43,8 @@ from agentstream.schemas.events import (
 )
 from agentstream.schemas.messages import Cost, FinishReason, Message
 
-_BILLED = get_args(HarnessEvent)
-MAX_HELD = 256
+MAX_HELD: Final = 256
 """Spans of one attempt that wait for its end. An exporter's queue holds 2,048: a run of thousands must not fill it."""
-_UNFINISHED = SpanError(code=names.NEVER_ENDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,19 +82,18 @@ class AttemptSpans:
         self._turn: TimedSpan | None = None
         self._turn_stopped: int | None = None
         self._chat: ChatSpan | None = None
-        self._tools: dict[str, TimedSpan] = {}
         self._chats = 0
-        self._tools_started = 0
-        self._said: list[Message] = []
+        self._history = list(facts.messages)
         provider, _, model = (facts.model or "").partition("/")
         self._model: Attributes = (
             {names.PROVIDER: names.PROVIDERS.get(provider, provider), names.REQUEST_MODEL: model} if model else {}
         )
         self._groups: Attributes = {
-            names.SESSION_ID: name.session_id,
-            names.CONVERSATION_ID: name.session_id,
+            names.SESSION_ID: clean(name.session_id),
+            names.CONVERSATION_ID: clean(name.session_id),
             names.RUN_ID: name.run_id,
         }
+        self._tools = ToolSpans(make, name.attempt_id, self._groups, self._hold)
         agent = make.agent_name or facts.harness
         self.agent = make.start(
             f"{names.INVOKE_AGENT} {agent}",
@@ -108,14 +114,14 @@ class AttemptSpans:
             links=links,
             when=when,
         )
-        if make.content is not None and facts.messages and self.agent.is_recording:
-            self.agent.set(self._content(names.INPUT_MESSAGES, names.INPUT_VALUE, facts.messages))
+        self._show(self.agent, names.INPUT_MESSAGES, names.INPUT_VALUE, facts.messages)
 
     def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         """It happened then."""
         match event:
             case PartDelta() | PartStarted():
-                self._first_chunk(nanoseconds(time))
+                if self._chat is not None and not self._chat.heard:
+                    self._chat.first_chunk(nanoseconds(time))
             case TurnStarted():
                 self._begin_turn(event.turn, nanoseconds(time))
             case TurnEnded():
@@ -123,28 +129,27 @@ class AttemptSpans:
             case MessageStarted(role="assistant"):
                 if self._chat is None or self._chat.stopped is not None:
                     self._begin_chat(nanoseconds(time))
-            case MessageEnded() if _is_assistants(event):
+            case MessageEnded():
                 self._end_message(event, nanoseconds(time))
             case ToolStarted():
-                self._begin_tool(event, nanoseconds(time))
+                self._tools.begin(event, nanoseconds(time), self._innermost.context)
             case ToolEnded():
-                self._end_tool(event, nanoseconds(time))
+                self._tools.end(event, nanoseconds(time))
             case _:
                 pass
-        if isinstance(event, _BILLED):
-            self._bill.saw(event)
 
     def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""
-        self._close_turn(at, error or _UNFINISHED)
+        self._close_turn(at, error or NEVER_ENDED)
         said: dict[str, str | list[str]] = {}
         if reason is not None:
             said[names.FINISH_REASONS] = [reason]
         if cost is not None:
             said |= {names.COST: cost.amount, names.COST_CURRENCY: cost.currency}
         self.agent.set({**said, **self._make.usage(self._bill.usage)})
-        if self._make.content is not None and self._said and self.agent.is_recording:
-            self.agent.set(self._content(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, self._said))
+        added = self._history[len(self._facts.messages) :]
+        said_by_it = [message for message in added if message.role == "assistant"]
+        self._show(self.agent, names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, said_by_it)
         while self._held:
             self._held.popleft()()
         self.agent.end(at, error)
@@ -156,8 +161,13 @@ class AttemptSpans:
         if len(self._held) > MAX_HELD:
             self._held.popleft()()
 
+    @property
+    def _innermost(self) -> TimedSpan:
+        """What calls and tools belong to."""
+        return self.agent if self._turn is None else self._turn
+
     def _begin_turn(self, number: int, at: int) -> None:
-        self._close_turn(at, _UNFINISHED)
+        self._close_turn(at, NEVER_ENDED)
         self._turn_stopped = None
         self._turn = self._make.start(
             f"turn {number}",
@@ -170,9 +180,8 @@ class AttemptSpans:
         self._begin_chat(at)
 
     def _end_turn(self, event: TurnEnded, at: int) -> None:
-        for tool in self._tools.values():
-            tool.end(at, _UNFINISHED)
-        self._tools.clear()
+        self._bill.saw(event)
+        self._tools.close(at, NEVER_ENDED)
         if self._chat is not None:
             self._chat.stop(at, event.finish_reason, event.usage)
         self._turn_stopped = at
@@ -183,9 +192,7 @@ class AttemptSpans:
     def _close_turn(self, at: int, error: SpanError | None) -> None:
         """End what is open with this error; what has stopped by itself ended when it stopped, and well unless it broke
         off: then the error is the first that is known of why."""
-        for tool in self._tools.values():
-            tool.end(at, error)
-        self._tools.clear()
+        self._tools.close(at, error or NEVER_ENDED)
         broken = self._chat is not None and self._chat.broken_off
         if self._chat is not None:
             self._chat.end(at, error)
@@ -200,10 +207,9 @@ class AttemptSpans:
             self._chat.end(at, None)
         self._chats += 1
         model = self._facts.model
-        above = self.agent if self._turn is None else self._turn
         span = self._make.start(
             f"{names.CHAT} {model.partition('/')[2] or model}" if model else names.CHAT,
-            above.context,
+            self._innermost.context,
             {
                 names.SPAN_KIND: names.LLM,
                 names.GEN_AI_OPERATION: names.CHAT,
@@ -216,59 +222,22 @@ class AttemptSpans:
             span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
             when=self._hold,
         )
+        self._show(span, names.INPUT_MESSAGES, names.INPUT_VALUE, self._history)
         self._chat = ChatSpan(self._make, span)
 
-    def _first_chunk(self, at: int) -> None:
-        if self._chat is not None:
-            self._chat.first_chunk(at)
-
     def _end_message(self, event: MessageEnded, at: int) -> None:
-        if event.message is not None:
-            self._said.append(event.message)
-        if self._chat is None:
-            return
-        if event.message is not None and self._make.content is not None and self._chat.span.is_recording:
-            self._chat.span.set(self._content(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, [event.message]))
-        self._chat.stop(at, event.finish_reason, event.usage)
+        self._bill.saw(event)
+        said = () if event.message is None else (event.message,)
+        if self._chat is not None and _is_assistants(event):
+            self._show(self._chat.span, names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, said)
+            self._chat.stop(at, event.finish_reason, event.usage)
+        if self._make.content is not None:
+            self._history += said
 
-    def _begin_tool(self, event: ToolStarted, at: int) -> None:
-        self._tools_started += 1
-        tool_name = self._make.redact(event.tool_name)
-        above = self.agent if self._turn is None else self._turn
-        tool = self._make.start(
-            f"{names.EXECUTE_TOOL} {tool_name}",
-            above.context,
-            {
-                names.SPAN_KIND: names.TOOL,
-                names.GEN_AI_OPERATION: names.EXECUTE_TOOL,
-                names.TOOL_NAME: tool_name,
-                names.TOOL_CALL_ID: clean(event.tool_call_id),
-                names.TOOL_TYPE: names.FUNCTION,
-                **self._groups,
-            },
-            at=at,
-            span_id=span_id_of(self._name.attempt_id, "tool", self._tools_started),
-            when=self._hold,
-        )
-        if self._make.content is not None and tool.is_recording:
-            tool.set({names.TOOL_ARGUMENTS: self._make.content.value(event.arguments)})
-        if (before := self._tools.pop(event.tool_call_id, None)) is not None:
-            before.end(at, _UNFINISHED)
-        self._tools[event.tool_call_id] = tool
-
-    def _end_tool(self, event: ToolEnded, at: int) -> None:
-        tool = self._tools.pop(event.tool_call_id, None)
-        if tool is None:
-            return
-        if self._make.content is not None and tool.is_recording:
-            tool.set({names.TOOL_RESULT: self._make.content.value(event.content)})
-        tool.end(at, SpanError(code=names.TOOL_ERROR) if event.is_error else None)
-
-    def _content(self, name: str, value: str, messages: Sequence[Message]) -> Attributes:
-        if self._make.content is None:
-            return {}
-        shown = self._make.content.messages(messages)
-        return {name: shown, value: shown} if self._make.openinference else {name: shown}
+    def _show(self, span: TimedSpan, name: str, openinference: str, messages: Sequence[Message]) -> None:
+        content = self._make.content
+        if content is not None and messages and span.is_recording:
+            span.set(self._make.both(name, openinference, content.messages(messages)))
 
 
 def _is_assistants(event: MessageEnded) -> bool:

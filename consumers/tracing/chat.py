@@ -13,14 +13,15 @@ BROKEN_OFF: Final = frozenset({"error", "cancelled"})
 class ChatSpan:
     """A model call that is under way, or over but not closed: its turn's end may tell its usage."""
 
-    __slots__ = ("_heard", "_make", "_reason", "_usage", "span", "stopped")
+    __slots__ = ("_make", "_reason", "_usage", "heard", "span", "stopped")
 
     def __init__(self, make: SpanMaker, span: TimedSpan) -> None:
         self.span = span
         self.stopped: int | None = None
         """When the model had said its last."""
         self._make = make
-        self._heard = False
+        self.heard = False
+        """Whether anything came."""
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None
 
@@ -31,8 +32,8 @@ class ChatSpan:
 
     def first_chunk(self, at: int) -> None:
         """Something came; only the first time counts."""
-        if not self._heard and self.stopped is None:
-            self._heard = True
+        if not self.heard and self.stopped is None:
+            self.heard = True
             self.span.event(names.FIRST_CHUNK, at)
             self.span.set({names.TIME_TO_FIRST_CHUNK: self.span.seconds(at)})
 
@@ -50,9 +51,9 @@ class ChatSpan:
         if self._reason is not None:
             said[names.FINISH_REASONS] = [self._reason]
         if self._usage is not None:
-            said[names.RESPONSE_MODEL] = self._usage.model
+            said[names.RESPONSE_MODEL] = self._make.text(self._usage.model)
             if self._make.openinference:
-                said[names.LLM_MODEL] = self._usage.model
+                said[names.LLM_MODEL] = said[names.RESPONSE_MODEL]
         self.span.set({**said, **self._make.usage(usages), **self._make.llm_usage(usages)})
         if self.stopped is None:
             self.span.end(at, error)

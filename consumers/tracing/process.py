@@ -87,7 +87,7 @@ class ProcessSpan:
         self._sends.end()
         if status is not None:
             self._span.set({names.RUN_STATUS: status})
-        detail = None if self._problem is None or not self._problem.detail else self._make.redact(self._problem.detail)
+        detail = None if self._problem is None or not self._problem.detail else self._make.text(self._problem.detail)
         self._end(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
 
     def abandoned(self, reason: str, *, began: bool) -> None:

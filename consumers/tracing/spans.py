@@ -50,6 +50,10 @@ class SpanError:
     """One line."""
 
 
+NEVER_ENDED: Final = SpanError(code=names.NEVER_ENDED)
+"""What it was part of is over."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpanMaker:
     """What all spans of a worker are made with."""
@@ -102,6 +106,14 @@ class SpanMaker:
         """
         with wanting(trace_id=trace_id, span_id=span_id):
             return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
+
+    def text(self, text: str) -> str:
+        """A text that others chose, fit for a name or an attribute."""
+        return clean(self.redact(text))
+
+    def both(self, name: str, openinference: str, value: str) -> Attributes:
+        """What was said, under OpenTelemetry's name, and under OpenInference's if it is wanted."""
+        return {name: value, openinference: value} if self.openinference else {name: value}
 
     def usage(self, usages: Collection[Usage]) -> Attributes:
         """Tokens as attributes; none for no usage, since a made-up 0 would be believed."""

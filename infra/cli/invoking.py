@@ -18,10 +18,15 @@ from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import Silence, watching
 from agentstream.infra.rendering import LiveRun, problem_line, summary
+from agentstream.infra.telemetry.environment import telemetry_settings
+from agentstream.infra.telemetry.opening import open_telemetry
 from agentstream.infra.topic_admin import topic_admin
+from agentstream.infra.tracing import SCOPE
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
 from agentstream.schemas.results import InvokeResult
 
+SERVICE = "agentstream-client"
+"""In the traces of requests that are sent from here, unless OTEL_SERVICE_NAME says otherwise."""
 _CANCEL_SECONDS = 10.0
 _NESTED: Mapping[str, type[BaseModel]] = {"limits": Limits, "retry": Retry, "harness": HarnessChoice}
 
@@ -58,11 +63,15 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
     async def invoke() -> int:
         async with topic_admin(cluster.connection):
             pass  # says within 10 s that nobody answers; a producer takes 40 s
-        async with AgentClient(
-            connection=cluster.connection,
-            topic_prefix=cluster.topics.prefix,
-            max_request_bytes=settings.max_request_bytes,
-        ) as client:
+        async with (
+            open_telemetry(telemetry_settings(service=SERVICE)) as telemetry,
+            AgentClient(
+                connection=cluster.connection,
+                topic_prefix=cluster.topics.prefix,
+                max_request_bytes=settings.max_request_bytes,
+                tracer=telemetry.tracer_provider.get_tracer(SCOPE),
+            ) as client,
+        ):
             if not wait:
                 _show_submitted(await client.submit(text, **options), screen, as_json=as_json)
                 return OK
