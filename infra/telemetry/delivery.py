@@ -34,6 +34,19 @@ class Losses:
         return self.failed + self.dropped
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """How much may wait and be under way."""
+
+    count: int
+    """So many."""
+    size: int
+    """So many bytes."""
+
+
+NO_ROOM = Room(count=0, size=0)
+
+
 class Delivery:
     """The books of one exporter."""
 
@@ -43,22 +56,23 @@ class Delivery:
         what: str,
         where: str,
         *,
-        capacity: int,
+        room: Room = NO_ROOM,
         calm_s: float = CALM_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`name` of the exporter; `what` it carries, a plural; `where` to, without secrets.
 
-        `capacity` of its queue; 0: it has none.
+        `room` of its queue, if it has one.
         """
         self.name = name
         self.where = where
-        self.capacity = capacity
+        self.capacity = room.count
+        self._max_bytes = room.size
         self._what = what
         self._calm_s = calm_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._pending = 0
+        self._pending = self._held_bytes = 0
         self._exported = self._failed = self._dropped = 0
         self._losing: str | None = None
         self._lost_before = 0
@@ -76,31 +90,33 @@ class Delivery:
         """How many wait or are under way."""
         return self._pending
 
-    def admit(self) -> bool:
-        """Make room for one; False if there is none: it is dropped, and counted."""
+    def admit(self, size: int) -> bool:
+        """Make room for one of so many bytes; False if there is none: it is dropped, and counted."""
         with self._lock:
-            if self._pending < self.capacity:
+            if self._pending < self.capacity and self._held_bytes + size <= self._max_bytes:
                 self._pending += 1
+                self._held_bytes += size
                 return True
             self._dropped += 1
-            line = self._lost(f"more than {self.capacity:,} wait")
+            full = self._pending >= self.capacity
+            line = self._lost(f"more than {f'{self.capacity:,}' if full else f'{self._max_bytes:,} bytes'} wait")
         _say(line)
         return False
 
-    def arrived(self, count: int, *, rejected: int = 0) -> None:
-        """An export was answered; `rejected`: how many of it the other side did not take."""
+    def arrived(self, count: int, size: int = 0, *, rejected: int = 0) -> None:
+        """An export of so many, and so many bytes, was answered; `rejected`: how many the other side did not take."""
         with self._lock:
-            self._pending = max(0, self._pending - count)  # measurements never wait
+            self._leave(count, size)
             self._exported += count - rejected
             self._failed += rejected
             self._arrived_at = self._clock()
             line = self._lost("some are rejected") if rejected else self._found_again()
         _say(line)
 
-    def failed(self, count: int, reason: str) -> None:
+    def failed(self, count: int, reason: str, size: int = 0) -> None:
         """An export was given up; `reason` without secrets."""
         with self._lock:
-            self._pending = max(0, self._pending - count)
+            self._leave(count, size)
             self._failed += count
             line = self._lost(reason)
         _say(line)
@@ -108,7 +124,7 @@ class Delivery:
     def abandon(self) -> int:
         """The process ends: what still waits is dropped. Returns how many that are."""
         with self._lock:
-            left, self._pending = self._pending, 0
+            left, self._pending, self._held_bytes = self._pending, 0, 0
             self._dropped += left
         return left
 
@@ -126,6 +142,11 @@ class Delivery:
                     None if self._arrived_at is None else round(self._clock() - self._arrived_at, 1)
                 ),
             }
+
+    def _leave(self, count: int, size: int) -> None:
+        """Measurements never waited."""
+        self._pending = max(0, self._pending - count)
+        self._held_bytes = max(0, self._held_bytes - size)
 
     def _lost(self, reason: str) -> tuple[int, str] | None:
         began, self._losing, self._lost_at = self._losing is None, reason, self._clock()

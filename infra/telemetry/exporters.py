@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Signal
 from agentstream.infra.telemetry.session import WatchedSession
+from agentstream.infra.telemetry.sizes import pieces
 
 _NO_REASON = "the exporter does not say why"
 
@@ -33,14 +34,17 @@ class CountingSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export them; never raises."""
+        arrived = [self._export(piece, size) for piece, size in pieces(spans)]
+        return SpanExportResult.SUCCESS if all(arrived) else SpanExportResult.FAILURE
+
+    def _export(self, spans: Sequence[ReadableSpan], size: int) -> bool:
         if self._closed.is_set():
-            return SpanExportResult.FAILURE  # already counted as dropped
+            return False  # already counted as dropped
         try:
             reason = None if self._inner.export(spans) is SpanExportResult.SUCCESS else _NO_REASON
         except Exception as error:  # noqa: BLE001  # whatever an encoder or the network raised, the spans are lost
             reason = type(error).__name__
-        arrived = not self._closed.is_set() and _enter(self._delivery, len(spans), reason, self._session)
-        return SpanExportResult.SUCCESS if arrived else SpanExportResult.FAILURE
+        return not self._closed.is_set() and _enter(self._delivery, (len(spans), size), reason, self._session)
 
     def abandon(self) -> None:
         """Wait for nothing more: a retry that sleeps is woken, what has not arrived is entered as dropped."""
@@ -78,7 +82,7 @@ class CountingMetricExporter(MetricExporter):
             reason = None if succeeded else _NO_REASON
         except Exception as error:  # noqa: BLE001  # as above
             reason = type(error).__name__
-        arrived = _enter(self._delivery, _points(metrics_data), reason, self._session)
+        arrived = _enter(self._delivery, (_points(metrics_data), 0), reason, self._session)
         return MetricExportResult.SUCCESS if arrived else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -115,15 +119,19 @@ def watched_session(signal: Signal) -> WatchedSession | None:
     return None if any(os.environ.get(name) for name in named) else WatchedSession(signal)
 
 
-def _enter(delivery: Delivery, count: int, reason: str | None, session: WatchedSession | None) -> bool:
-    """Enter the end of an export; `reason` why it failed, as far as the exporter told. Returns whether it arrived."""
+def _enter(delivery: Delivery, amount: tuple[int, int], reason: str | None, session: WatchedSession | None) -> bool:
+    """Enter the end of an export of so many and so many bytes. Returns whether it arrived.
+
+    `reason`: why it failed, as far as the exporter told.
+    """
+    count, size = amount
     answer = None if session is None else session.answer
     if answer is not None and (reason is not None or answer.status is not None):
         reason = answer.refusal or reason
     if reason is None:
-        delivery.arrived(count, rejected=0 if answer is None else min(count, answer.rejected))
+        delivery.arrived(count, size, rejected=0 if answer is None else min(count, answer.rejected))
     else:
-        delivery.failed(count, reason)
+        delivery.failed(count, reason, size)
     return reason is None
 
 

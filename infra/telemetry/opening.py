@@ -22,12 +22,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import JsonValue
 
-from agentstream.infra.telemetry.delivery import CALM_SECONDS, Delivery, Losses
+from agentstream.infra.telemetry.delivery import CALM_SECONDS, Delivery, Losses, Room
 from agentstream.infra.telemetry.environment import TelemetrySettings, TraceTarget, shown
 from agentstream.infra.telemetry.exporters import CountingSpanExporter, otlp_metric_exporter, otlp_span_exporter
 from agentstream.infra.telemetry.ids import WantedIds
 from agentstream.infra.telemetry.loss_metrics import observe_losses
 from agentstream.infra.telemetry.processors import BoundedProcessor, RoutedProcessor
+from agentstream.infra.telemetry.sizes import MAX_HELD_BYTES
 from agentstream.infra.telemetry.span_file import FileSpanExporter
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,13 @@ class _Opening:
         )
 
     def _processor(self, name: str, where: str, exporter: Callable[[Delivery], CountingSpanExporter]) -> None:
-        delivery = Delivery(name, "spans", where, capacity=self._settings.batching.queue, calm_s=self._calm_s)
+        delivery = Delivery(
+            name,
+            "spans",
+            where,
+            room=Room(count=self._settings.batching.queue, size=MAX_HELD_BYTES),
+            calm_s=self._calm_s,
+        )
         with _one_line(f"spans are not exported to {where}"):
             self._processors[name] = BoundedProcessor(exporter(delivery), delivery, self._settings.batching)
             self._deliveries.append(delivery)
@@ -144,7 +151,7 @@ class _Opening:
     def metrics(self, *, page: bool) -> None:
         readers: list[MetricReader] = []
         if (endpoint := self._settings.metrics.endpoint) is not None:
-            delivery = Delivery(METRICS, "measurements", shown(endpoint), capacity=0, calm_s=self._calm_s)
+            delivery = Delivery(METRICS, "measurements", shown(endpoint), calm_s=self._calm_s)
             with _one_line("measurements are not exported"):
                 readers.append(PeriodicExportingMetricReader(otlp_metric_exporter(endpoint, delivery)))
                 self._deliveries.append(delivery)

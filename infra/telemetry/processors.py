@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Batching
 from agentstream.infra.telemetry.exporters import CountingSpanExporter
+from agentstream.infra.telemetry.sizes import size_of
 
 TARGET = "agentstream.trace_target"
 """Attribute that names the target of a span and of those below it."""
@@ -38,7 +39,7 @@ class BoundedProcessor(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that is sampled, or drop and count it."""
-        if not self._ending.is_set() and _is_sampled(span) and self.delivery.admit():
+        if not self._ending.is_set() and _is_sampled(span) and self.delivery.admit(size_of(span)):
             super().on_end(span)
 
     def ask_to_flush(self) -> None:

@@ -178,6 +178,29 @@ async def test_while_a_collector_hangs_spans_end_at_once_and_what_does_not_fit_i
     ]
 
 
+async def test_large_spans_leave_in_requests_that_a_collector_takes_and_hold_no_more_memory_than_the_bound(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With content captured a span may hold 250 kB: 512 of them in one request are refused by any collector, 2,048 that
+    # wait are half a gigabyte.
+    receiver.manner = Manner(hang=True)
+    async with opened(monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER) as telemetry:
+        tracer = telemetry.tracer_provider.get_tracer("tests")
+        for number in range(400):
+            texts = {"input": f"{number:06}" * 25_000, "outputs": ["x" * 50_000] * 2}
+            tracer.start_span(f"s{number}", attributes=texts).end()
+        held = telemetry.deliveries[0].pending
+        assert 200 < held < 300  # of 64 MiB
+        assert telemetry.losses["default"].dropped == 400 - held
+        telemetry.flush()
+        await receiver.until(lambda: receiver.hanging == 1, "the first are under way")
+        receiver.release()
+        await receiver.until(lambda: len(receiver.spans) == held, "all that was held arrives")
+        await receiver.until(lambda: telemetry.deliveries[0].pending == 0, "and is counted")
+    assert max(int(asked.headers["content-length"]) for asked in receiver.requests) < 5 * 1024 * 1024
+    assert telemetry.losses["default"].exported == held
+
+
 async def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(
     receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
 ) -> None:

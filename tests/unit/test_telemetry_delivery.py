@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from agentstream.infra.telemetry.delivery import Delivery, Losses
+from agentstream.infra.telemetry.delivery import Delivery, Losses, Room
 
 
 class Clock:
@@ -14,16 +14,16 @@ class Clock:
 
 
 def made(clock: Clock, *, capacity: int = 10) -> Delivery:
-    return Delivery("default", "spans", "there", capacity=capacity, calm_s=10.0, clock=clock)
+    return Delivery("default", "spans", "there", room=Room(count=capacity, size=10_000), calm_s=10.0, clock=clock)
 
 
 def test_every_span_is_exported_failed_dropped_or_waiting() -> None:
     delivery = made(Clock())
-    assert [delivery.admit() for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [delivery.admit(100) for _ in range(12)] == [True] * 10 + [False] * 2
     delivery.arrived(4, rejected=1)
     delivery.failed(3, "HTTP 500")
     assert delivery.pending == 3
-    assert [delivery.admit() for _ in range(8)] == [True] * 7 + [False]
+    assert [delivery.admit(100) for _ in range(8)] == [True] * 7 + [False]
     assert delivery.abandon() == 10
     assert delivery.losses == Losses(exported=3, failed=4, dropped=13)
     assert delivery.losses.lost == 17
@@ -65,9 +65,9 @@ def test_a_second_disturbance_counts_its_own_losses(caplog: pytest.LogCaptureFix
 def test_the_state_says_why_since_when_and_how_much() -> None:
     clock = Clock()
     delivery = made(clock)
-    delivery.admit()
+    delivery.admit(100)
     delivery.arrived(1)
-    delivery.admit()
+    delivery.admit(100)
     clock.now += 3
     delivery.failed(1, "HTTP 401")
     assert delivery.state() == {
@@ -79,3 +79,15 @@ def test_the_state_says_why_since_when_and_how_much() -> None:
         "dropped": 0,
         "last_success_s_ago": 3.0,
     }
+
+
+def test_few_large_spans_fill_the_queue_as_many_small_ones_do(caplog: pytest.LogCaptureFixture) -> None:
+    delivery = made(Clock(), capacity=100)
+    assert [delivery.admit(4_000) for _ in range(3)] == [True, True, False]
+    assert delivery.admit(2_000)
+    delivery.arrived(1, 4_000)
+    delivery.failed(1, "HTTP 500", 4_000)
+    assert [delivery.admit(4_000) for _ in range(3)] == [True, True, False]
+    assert delivery.losses == Losses(exported=1, failed=1, dropped=2)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "spans are lost on the way to there: more than 10,000 bytes wait; runs are not affected"
