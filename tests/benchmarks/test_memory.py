@@ -63,7 +63,7 @@ async def send(connection: KafkaConnection, topic: str, partition: int, records:
 
 
 async def memory_of_a_worker(cluster: Cluster, logs: Path, *, read: str = "runs are to be cancelled") -> float:
-    """MiB of a worker in a process of its own, once it owns its partitions and has said that it `read` the control topic."""
+    """MiB of a worker in a process of its own, once it owns its partitions and logged `read` of the control topic."""
     logs.mkdir()
     fleet = Fleet(bootstrap_servers=cluster.bootstrap_servers, prefix=cluster.topics.prefix, logs=logs)
     process = await fleet.start_worker()
