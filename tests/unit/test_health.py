@@ -197,3 +197,25 @@ async def test_what_is_no_question_is_answered_without_words_about_our_code() ->
             assert '"error": "bad request"' in said, said
         with pytest.raises(SettingsError, match="AGENTSTREAM_HTTP_PORT: cannot listen on"):
             HttpPort("127.0.0.1", port)
+
+
+async def test_measurements_are_shown_where_they_are_kept_and_else_it_is_said_that_they_are_not() -> None:
+    def page(port: int) -> tuple[int, str | None, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        found = answer.status, answer.headers["Content-Type"], answer.read()
+        connection.close()
+        return found
+
+    with closing(HttpPort("127.0.0.1", 0)) as port:
+        async with port.answering(Scene().health(), dict, lambda: b"runs_total 3.0\n"):
+            assert await asyncio.to_thread(page, port.number) == (
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                b"runs_total 3.0\n",
+            )
+    async with answering(Scene().health()) as number:
+        status, kind, content = await asyncio.to_thread(page, number)
+        assert (status, kind) == (404, "application/json")
+        assert b"OTEL_METRICS_EXPORTER" in content
