@@ -12,12 +12,12 @@ from agentstream.schemas import span_names as names
 from agentstream.schemas.headers import last_wins
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from agentstream.schemas.trace import TraceContext
-from tests.chaos.inside import serving
+from tests.chaos.inside import plan_of, serving
 from tests.integration.tracing_fixtures import GIVEN, arrived
-from tests.support.cluster import Cluster
-from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.cluster import Cluster, cluster_of
+from tests.support.otlp_receiver import OtlpReceiver, otlp_receiver
 from tests.support.spans import tree
-from tests.support.tracing import of_trace, request
+from tests.support.tracing import Healed, exporting, of_trace, request
 
 
 async def test_what_was_never_a_run_has_its_span_too(
@@ -147,3 +147,35 @@ async def test_the_callers_current_span_is_the_parent_of_what_it_sends(cluster: 
     context = span.get_span_context()
     assert submitted.trace.trace_id == f"{context.trace_id:032x}"
     assert submitted.trace.span_id == f"{context.span_id:016x}"
+
+
+async def test_a_run_whose_partition_moves_goes_on_in_its_trace(engine_kafka: str, topics: str) -> None:
+    with otlp_receiver() as receiver:
+        async with cluster_of(engine_kafka, topics, partitions=2) as cluster:
+            first = plan_of(cluster.bootstrap_servers, cluster.topics.prefix)
+            second = plan_of(cluster.bootstrap_servers, cluster.topics.prefix, harnesses={"scripted": Healed()})
+            producer = idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES)
+            async with producer:
+                for number in (0, 1):
+                    asked = request(f"run-{number}", {"text": "one two", "hang": "mid_text"}).to_bytes()
+                    await producer.send_and_wait(cluster.topics.invoke_requests, asked, partition=number)
+            async with exporting(first, receiver) as one, exporting(second, receiver) as two, serving(one, grace_s=0.1):
+                await cluster.tail.until(lambda: said_something(cluster) == 2)
+                async with serving(two):
+                    await cluster.tail.until(lambda: len(cluster.tail.results) == 1)
+                    (result,) = cluster.tail.results
+                    await cluster.until_committed(1, result.partition)
+                    trace_id = result.trace_id or ""
+                    await receiver.until(
+                        lambda: sum(span.name.startswith("process") for span in of_trace(receiver, trace_id)) == 2,
+                        "both owners' spans are there",
+                    )
+            assert result.crashes == 0
+            lost, done = (line.replace(topics, "") for line in tree(of_trace(receiver, trace_id)) if "process" in line)
+            assert (lost, done) == ("process invoke-requests !partition_lost", "process invoke-requests")
+            assert "  invoke_agent scripted !partition_lost" in tree(of_trace(receiver, trace_id))
+
+
+def said_something(cluster: Cluster) -> int:
+    said = (flush.run_id for flush in cluster.tail.events for event in flush.events if event.type == "part.delta")
+    return len(set(said))

@@ -10,19 +10,18 @@ from dataclasses import replace
 import pytest
 from pydantic import JsonValue
 
-from agentstream.consumers.harness.port import HarnessEvent, HarnessRequest, Terminal
-from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.infra.compose import WorkerPlan
+from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas import span_names as names
-from agentstream.schemas.requests import HarnessChoice
+from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from tests.chaos.inside import plan_of, serving
 from tests.integration.tracing_fixtures import GIVEN
 from tests.support.cluster import Cluster
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.otlp_values import SpanSeen
 from tests.support.spans import assert_well_formed, tree
-from tests.support.tracing import environment, exporting, of_trace, request
+from tests.support.tracing import Healed, environment, exporting, of_trace, request
 from tests.support.waiting import eventually
 
 TOOL: dict[str, JsonValue] = {"name": "read", "arguments": {"path": "a"}, "result": "text"}
@@ -36,14 +35,6 @@ LOST_TREE = [
     "    turn 2 !worker_lost",
     "      chat !worker_lost",
 ]
-
-
-class Healed(ScriptedHarness):
-    """Plays what is asked, but does not hang."""
-
-    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
-        options = {name: value for name, value in request.choice.options.items() if name != "hang"}
-        return super().run(replace(request, choice=HarnessChoice(kind="scripted", options=options)))
 
 
 @asynccontextmanager
@@ -139,8 +130,8 @@ async def finish(cluster: Cluster, plan: WorkerPlan) -> None:
         await cluster.until_committed(1)
 
 
-def of_kind(receiver: OtlpReceiver, kind: str) -> list[SpanSeen]:
-    found = [span for span in of_trace(receiver, GIVEN.trace_id) if span.name.startswith(kind)]
+def of_kind(receiver: OtlpReceiver, kind: str, trace_id: str = GIVEN.trace_id) -> list[SpanSeen]:
+    found = [span for span in of_trace(receiver, trace_id) if span.name.startswith(kind)]
     return sorted(found, key=lambda span: span.start_ns)
 
 
@@ -148,17 +139,19 @@ def lost(receiver: OtlpReceiver) -> list[SpanSeen]:
     return [span for span in of_kind(receiver, "process") if span.attributes.get(names.LOST)]
 
 
-async def test_a_run_that_ended_before_its_lost_spans_were_found_is_linked_all_the_same(
-    cluster: Cluster, receiver: OtlpReceiver, caller: RequestProducer
-) -> None:
-    # The log is read beside the runs, and a run may be quicker.
-    await caller.submit(request("run", HANGS), GIVEN)
+async def test_a_request_without_a_trace_has_one_with_all_its_owners(cluster: Cluster, receiver: OtlpReceiver) -> None:
+    producer = idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES)
+    async with producer:
+        await producer.send_and_wait(cluster.topics.invoke_requests, request("run", HANGS).to_bytes(), partition=0)
     async with worker(cluster, receiver) as killed:
         await until_it_hangs(cluster, 1)
         killed.kill()
     quick = plan_of(cluster.bootstrap_servers, cluster.topics.prefix, harnesses={"scripted": Healed()})
     async with exporting(replace(quick, session_timeout_ms=2_000, heartbeat_interval_ms=300), receiver) as plan:
         await finish(cluster, plan)
-        await eventually(lambda: len(of_kind(receiver, "process")) == 2, "both owners' spans are there")
-    before, after = of_kind(receiver, "invoke_agent")
+        (result,) = cluster.tail.results
+        trace_id = result.trace_id or ""
+        await eventually(lambda: len(of_kind(receiver, "process", trace_id)) == 2, "both owners' spans are there")
+    assert [span.parent_id for span in of_kind(receiver, "process", trace_id)] == [None, None]
+    before, after = of_kind(receiver, "invoke_agent", trace_id)
     assert [link.span_id for link in after.links] == [before.span_id]

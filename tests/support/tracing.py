@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from pydantic import JsonValue
 
+from agentstream.consumers.harness.port import HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.infra.compose import WorkerPlan
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
@@ -21,6 +23,14 @@ LONG_DELAY_MS = 600_000
 def environment(receiver: OtlpReceiver) -> Mapping[str, str]:
     """The variables of a process that exports to the receiver, as soon as somebody asks for it and not before."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_BSP_SCHEDULE_DELAY": str(LONG_DELAY_MS)}
+
+
+class Healed(ScriptedHarness):
+    """Plays what is asked, but does not hang."""
+
+    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
+        options = {name: value for name, value in request.choice.options.items() if name != "hang"}
+        return super().run(replace(request, choice=HarnessChoice(kind="scripted", options=options)))
 
 
 @asynccontextmanager
