@@ -153,12 +153,12 @@ def test_only_the_last_attempt_of_the_lost_claim_is_written() -> None:
     # The one before was exported when it was retried; those of other claims are their next owners' to write.
     spans = taken_over(
         Log(
-            delta(*BEGUN, claim=1),
+            delta(*BEGUN, claim=1, attempt=7),
             delta(*BEGUN),
             delta(RunRetrying(delay_ms=1), first_seq=len(BEGUN)),
             delta(*BEGUN, attempt=2),
             delta(MessageStarted(turn=1, message_id="late"), first_seq=len(BEGUN) + 1),
-            delta(*BEGUN, claim=OURS),
+            delta(*BEGUN, claim=OURS, attempt=9),
             delta(*BEGUN, run_id="another"),
         )
     )

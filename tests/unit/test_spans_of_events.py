@@ -1,9 +1,14 @@
 """The spans of made-up events: what a harness says in odd ways, and what it leaves out."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from agentstream.consumers.numbering import AttemptName
-from agentstream.consumers.tracing.attempt import AgentFacts
+from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.tracing.attempt import MAX_HELD, AgentFacts
+from agentstream.consumers.tracing.content import Content
 from agentstream.consumers.tracing.spans import SpanError, nanoseconds
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -16,7 +21,7 @@ from agentstream.schemas.events import (
     TurnEnded,
     TurnStarted,
 )
-from agentstream.schemas.messages import Message, Usage
+from agentstream.schemas.messages import FinishReason, Message, Usage
 from tests.support.otlp_values import SpanSeen
 from tests.support.spans import Recorder, assert_well_formed, by_name, process_of, tree
 from tests.unit.playing import Scene
@@ -60,15 +65,19 @@ def test_a_model_call_that_broke_off_is_closed_with_the_error_that_its_attempt_e
     assert (chat.end_ns - chat.start_ns, turn.end_ns - turn.start_ns) == (3 * 10**9, 4 * 10**9)
 
 
-def test_a_tool_left_open_by_its_turn_ends_with_the_turn() -> None:
+@pytest.mark.parametrize("reason", ["tool_call", "error"])
+def test_a_tool_left_open_by_its_turn_ends_with_the_turn(reason: FinishReason) -> None:
     spans = told(
         TurnStarted(turn=1),
         MessageEnded(turn=1, message_id="m", message=ANSWER, finish_reason="tool_call"),
         ToolStarted(turn=1, tool_call_id="c", tool_name="bash"),
-        TurnEnded(turn=1, finish_reason="tool_call"),
+        TurnEnded(turn=1, finish_reason=reason),
         ToolEnded(turn=1, tool_call_id="c", tool_name="bash", duration_ms=1),
+        error="total_timeout",
     )
     assert tree(spans)[-1] == "    execute_tool bash !never_ended"
+    tool = by_name(spans, "execute_tool bash")
+    assert tool.end_ns - tool.start_ns == 10**9
 
 
 def test_tools_side_by_side_are_told_apart() -> None:
@@ -109,3 +118,42 @@ def test_events_without_order_raise_nothing_and_leave_nothing_open() -> None:
     assert sorted(span.name for span in spans) == sorted(
         ["invoke_agent h", "chat m", "execute_tool bash", "execute_tool bash", "turn 7", "chat m", "turn 8", "chat m"]
     )
+
+
+def test_of_a_run_without_end_what_is_oldest_leaves_early_and_nothing_twice() -> None:
+    recorder = Recorder()
+    process = process_of(recorder.maker(), Scene().admitted())
+    spans = process.attempt(NAME, AgentFacts(model="p/m", harness="h"), START)
+    for number in range(1, 301):
+        spans.saw(TurnStarted(turn=number), START)
+        spans.saw(TurnEnded(turn=number, finish_reason="stop"), START)
+    assert len(recorder.spans) == 600 - MAX_HELD
+    spans.close(nanoseconds(START), None, reason="stop", cost=None)
+    assert len(recorder.spans) == 601
+    assert_well_formed(recorder.spans)
+
+
+def test_a_model_call_shows_what_the_model_was_given_and_what_it_said() -> None:
+    recorder = Recorder()
+    process = process_of(recorder.maker(content=Content(Redactor([]))), Scene().admitted())
+    asked = Message.of_text("user", "hi")
+    spans = process.attempt(NAME, AgentFacts(model="p/m", harness="h", messages=(asked,)), START)
+    for event in (
+        TurnStarted(turn=1),
+        MessageEnded(turn=1, message_id="m", message=ANSWER, finish_reason="tool_call"),
+        MessageEnded(turn=1, message_id="t", message=Message.of_text("tool", "found")),
+        TurnEnded(turn=1, finish_reason="tool_call"),
+        TurnStarted(turn=2),
+        MessageEnded(turn=2, message_id="n", message=ANSWER, finish_reason="stop"),
+        TurnEnded(turn=2, finish_reason="stop"),
+    ):
+        spans.saw(event, START)
+    spans.close(nanoseconds(START), None, reason="stop", cost=None)
+    given = [
+        [message["role"] for message in json.loads(str(span.attributes[names.INPUT_MESSAGES]))]
+        for span in recorder.spans
+        if span.name == "chat m"
+    ]
+    assert given == [["user"], ["user", "assistant", "tool"]]
+    said = json.loads(str(by_name(recorder.spans, "invoke_agent h").attributes[names.OUTPUT_MESSAGES]))
+    assert [message["role"] for message in said] == ["assistant", "assistant"]
