@@ -4,10 +4,12 @@ import asyncio
 import difflib
 import json
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import BaseModel, JsonValue
 
 from agentstream.consumers.client import AgentClient, ClientError, Run, RunTimeout, SubmittedRun, Voided
@@ -18,8 +20,7 @@ from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import Silence, watching
 from agentstream.infra.rendering import LiveRun, problem_line, summary
-from agentstream.infra.telemetry.environment import telemetry_settings
-from agentstream.infra.telemetry.opening import open_telemetry
+from agentstream.infra.telemetry.environment import Destination, telemetry_settings
 from agentstream.infra.topic_admin import topic_admin
 from agentstream.infra.tracing import SCOPE
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
@@ -64,12 +65,12 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
         async with topic_admin(cluster.connection):
             pass  # says within 10 s that nobody answers; a producer takes 40 s
         async with (
-            open_telemetry(telemetry_settings(service=SERVICE)) as telemetry,
+            _tracer() as tracer,
             AgentClient(
                 connection=cluster.connection,
                 topic_prefix=cluster.topics.prefix,
                 max_request_bytes=settings.max_request_bytes,
-                tracer=telemetry.tracer_provider.get_tracer(SCOPE),
+                tracer=tracer,
             ) as client,
         ):
             if not wait:
@@ -84,6 +85,19 @@ def run_invoke(context: Context, asked: Asked, *, wait: bool, timeout: float, as
     code = asyncio.run(invoke())
     if code != OK:
         sys.exit(code)
+
+
+@asynccontextmanager
+async def _tracer() -> AsyncIterator[Tracer]:
+    """For the span of the request. Without an endpoint there is none: to load the SDK takes 0.2 s, all else 0.4."""
+    settings = telemetry_settings(service=SERVICE)
+    if settings.disabled or settings.traces.endpoint is None:
+        yield NoOpTracer()
+        return
+    from agentstream.infra.telemetry.opening import open_telemetry
+
+    async with open_telemetry(replace(settings, metrics=Destination()), close_s=1.0) as telemetry:
+        yield telemetry.tracer_provider.get_tracer(SCOPE)
 
 
 def request_options(asked: Asked) -> RequestOptions:

@@ -86,6 +86,11 @@ class Delivery:
             return Losses(exported=self._exported, failed=self._failed, dropped=self._dropped)
 
     @property
+    def losing(self) -> bool:
+        """Whether what was sent last did not arrive."""
+        return self._losing is not None
+
+    @property
     def pending(self) -> int:
         """How many wait or are under way."""
         return self._pending

@@ -7,7 +7,7 @@ async with open_telemetry(telemetry_settings()) as telemetry:
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,6 +34,8 @@ from agentstream.infra.telemetry.span_file import FileSpanExporter
 log = logging.getLogger(__name__)
 CLOSE_SECONDS = 5.0
 """A collector that hangs delays the end of the process by this at most."""
+LOSING_SECONDS = 1.0
+"""And one that takes nothing already, by this."""
 _UNUSABLE = (ValueError, OSError, RuntimeError, ImportError)
 DEFAULT, LOCAL, METRICS = "default", "file", "metrics"
 
@@ -76,8 +78,9 @@ async def open_telemetry(
     trace_dir: Path | None = None,
     metrics_page: bool = False,
     calm_s: float = CALM_SECONDS,
+    close_s: float | None = None,
 ) -> AsyncIterator[Telemetry]:
-    """Open the exporters; at the end what is queued is exported, for 5 s at most.
+    """Open the exporters; at the end what is queued is exported, for `close_s` (absent: 5 s) at most.
 
     Never raises for what is configured wrongly, nor for a collector: telemetry is no reason not to work. A line tells.
     `metrics_page`: whether somebody shows `metrics_text`. `calm_s`: see `Delivery`.
@@ -92,7 +95,7 @@ async def open_telemetry(
     try:
         yield telemetry
     finally:
-        await _close(telemetry)
+        await _close(telemetry, CLOSE_SECONDS if close_s is None else close_s)
 
 
 class _Opening:
@@ -203,24 +206,23 @@ def _page(registry: CollectorRegistry) -> Callable[[], bytes]:
     return text
 
 
-async def _close(telemetry: Telemetry) -> None:
+async def _close(telemetry: Telemetry, patience_s: float) -> None:
     """Export what is queued. All places at once, so that one that hangs costs the others nothing."""
-    works: list[Callable[[], object]] = [processor.shutdown for processor in telemetry.processors]
+    ends = {_in_thread(place.shutdown): place.delivery.losing for place in telemetry.processors}
     if isinstance(telemetry.meter_provider, MeterProvider):
-        works.append(telemetry.meter_provider.shutdown)
-    ends = [_in_thread(work) for work in works]
+        losing = any(delivery.losing for delivery in telemetry.deliveries if delivery.name == METRICS)
+        ends[_in_thread(telemetry.meter_provider.shutdown)] = losing
     if ends:
-        await asyncio.wait(ends, timeout=CLOSE_SECONDS)
-    left = {processor.delivery.where: processor.delivery.pending for processor in telemetry.processors}
-    for processor in telemetry.processors:
-        processor.abandon()
-    _say_what_is_left(left.items())
-
-
-def _say_what_is_left(left: Iterable[tuple[str, int]]) -> None:
-    for where, count in left:
+        # A place that takes nothing as it is has one more chance, and does not cost each Ctrl-C five seconds.
+        await asyncio.wait(ends, timeout=min(patience_s, LOSING_SECONDS))
+        if hopeful := [end for end, losing in ends.items() if not (losing or end.done())]:
+            await asyncio.wait(hopeful, timeout=max(0.0, patience_s - LOSING_SECONDS))
+    left = {place.delivery.where: place.delivery.pending for place in telemetry.processors}
+    for place in telemetry.processors:
+        place.abandon()
+    for where, count in left.items():
         if count:
-            log.warning("spans not exported to %s within %g s are lost: %s", where, CLOSE_SECONDS, f"{count:,}")
+            log.warning("spans are lost that were not exported to %s before the end: %s", where, f"{count:,}")
 
 
 def _in_thread(work: Callable[[], object]) -> asyncio.Future[None]:

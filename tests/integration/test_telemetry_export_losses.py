@@ -217,11 +217,27 @@ async def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(
     losses = telemetry.losses["default"]
     assert (losses.exported, losses.dropped) == (0, 3)
     assert [text for _, text in said(lines)] == [
-        f"spans not exported to {receiver.endpoint}/v1/traces within 0.2 s are lost: 3"
+        f"spans are lost that were not exported to {receiver.endpoint}/v1/traces before the end: 3"
     ]
     receiver.release()
     await receiver.until(lambda: receiver.hanging == 0, "it answers")
     assert telemetry.losses["default"] == losses  # a late answer changes no books that are closed
+
+
+async def test_a_collector_that_takes_nothing_already_is_not_waited_for_as_long(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CLOSE_SECONDS", 3_600.0)
+    monkeypatch.setattr(opening, "LOSING_SECONDS", 0.1)
+    receiver.manner = Manner(status=400)
+    async with opened(monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER) as telemetry:
+        await sent(telemetry, receiver, "a")
+        receiver.manner = Manner(hang=True)
+        span(telemetry, "b")
+        telemetry.flush()
+        await receiver.until(lambda: receiver.hanging == 1, "an export hangs")
+    assert receiver.hanging == 1
+    assert telemetry.losses["default"].lost == 2
 
 
 async def test_a_collector_that_is_down_at_the_end_holds_nothing_up_and_the_loss_is_told(
