@@ -52,6 +52,9 @@ class Claim:
         self.outbox = Outbox(engine.clock)
         self.lanes = Lanes(group, str(partition))
         self.encoded_size = 0
+        self.may_start = asyncio.Event()
+        """Whether runs may start: not while it is unproved that the partition is still ours."""
+        self.may_start.set()
         self._partition = partition
         self._engine = engine
         self._known = KnownRuns(acquired.index.hashes.items(), window=engine.index_window)
@@ -77,6 +80,7 @@ class Claim:
         )
         if acquired.lost and engine.tracing.makes_ids:
             self._start(self._lost.write(), "spans of lost attempts")
+        engine.intake.joined()
         self.committed_at = engine.clock()
         """When a transaction was last committed, on the engine's clock."""
 
@@ -84,6 +88,11 @@ class Claim:
     def number(self) -> int:
         """The claim's number."""
         return self.ledger.claim
+
+    @property
+    def held(self) -> int:
+        """Requests taken and not finished."""
+        return len(self._held)
 
     @property
     def running(self) -> int:
@@ -182,6 +191,7 @@ class Claim:
         async with engine.quarantine.entered(self._probation(pending.receipt)) as begin:
             async with engine.slots:
                 await engine.membership.before_a_run()
+                await self.may_start.wait()
                 if self._draining or self._waiting.pop(run_id, None) is None:
                     return
                 await self._mark_started(pending.receipt)
@@ -276,5 +286,6 @@ class Claim:
             task.cancel()
         for offset in tuple(self._held):
             self._let_go(offset)
+        self._engine.intake.left()
         self.outbox.abandon()
         self._concluding.abandon(reason, began=self._began)

@@ -16,6 +16,7 @@ class Intake:
         self._max_held = max_held
         self._max_bytes = max_bytes
         self._full = False
+        self._sharers = 0
         self.held = 0
         self.held_bytes = 0
 
@@ -23,6 +24,24 @@ class Intake:
     def full(self) -> bool:
         """Whether nothing more may be fetched now."""
         return self._full
+
+    def full_for(self, held: int) -> bool:
+        """Whether nothing more may be fetched of a partition of which so many requests are held.
+
+        Each may have its share of the requests, also where others have used up the whole: one session with thousands
+        of requests waiting filled the worker, and all its other partitions stood still behind it with slots idle.
+        """
+        if not self._full or self.held_bytes >= self._max_bytes * RESUME_AT:
+            return self._full
+        return held >= self._max_held // max(1, self._sharers)
+
+    def joined(self) -> None:
+        """One more partition shares it."""
+        self._sharers += 1
+
+    def left(self) -> None:
+        """One less."""
+        self._sharers -= 1
 
     def taken(self, size: int) -> None:
         """A request of this many bytes is held now."""

@@ -229,8 +229,8 @@ class Partition:
     def kept(self) -> None:
         """A rebalance ended and the partition is still, or again, ours.
 
-        It may have been elsewhere for a generation. Runs go on, but nothing new is taken until a transaction proved
-        that nobody fenced us.
+        It may have been elsewhere for a generation. Runs go on, but nothing new is taken and nothing starts until a
+        transaction proved that nobody fenced us: a zombie that woke ran what another worker had long finished.
         """
         self._assignment += 1
         self._moving = False
@@ -240,20 +240,22 @@ class Partition:
     def _prove(self) -> None:
         if self.claim is None:
             return
-        assignment = self._assignment
+        claim, assignment = self.claim, self._assignment
+        claim.may_start.clear()
 
         def proved(future: "asyncio.Future[None]") -> None:
             if not future.cancelled() and assignment == self._assignment:
                 self._proved = assignment
+                claim.may_start.set()
                 self.regulate()
 
-        self.claim.outbox.force().add_done_callback(proved)
+        claim.outbox.force().add_done_callback(proved)
 
     def regulate(self) -> None:
         """Fetch or hold, as things stand now."""
         claim = self.claim
-        proved = self._proved == self._assignment
-        if claim is None or not proved or self._draining or claim.full or self._shared.engine.intake.full:
+        proved, intake = self._proved == self._assignment, self._shared.engine.intake
+        if claim is None or not proved or self._draining or claim.full or intake.full_for(claim.held):
             self._shared.source.hold(self.number)
         else:
             self._shared.source.flow(self.number)

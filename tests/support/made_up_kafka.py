@@ -291,8 +291,8 @@ class World:
         if self.index_error is not None:
             raise self.index_error
         hashes: dict[str, str] = {}
-        offsets = [_remember(line.key, line.value, hashes) for line in self.logs[partition].index]
-        done = [offset for offset in offsets if offset is not None]
+        lines = [_remember(line.key, line.value, hashes) for line in self.logs[partition].index]
+        done = [found[0] for found in lines if found is not None]
         return LoadedIndex(hashes=hashes, done=ranges(done) if whole else [])
 
     async def serve(self, *, grace_s: float = 20.0) -> None:

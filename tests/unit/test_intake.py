@@ -49,3 +49,25 @@ def test_whatever_is_taken_and_released_an_empty_worker_is_open(sizes: list[int]
     for size in sizes:
         intake.released(size)
     assert (intake.held, intake.held_bytes, intake.full) == (0, 0, False)
+
+
+def test_a_partition_has_its_share_also_when_another_has_used_up_the_whole() -> None:
+    intake = Intake(max_held=100, max_bytes=1_000)
+    for _ in range(4):
+        intake.joined()
+    for _ in range(100):
+        intake.taken(1)
+
+    assert intake.full_for(100), "the busy one waits"
+    assert not intake.full_for(24), "its neighbour goes on"
+    assert intake.full_for(25), "but not beyond a quarter"
+    intake.left()
+    assert not intake.full_for(25)
+
+
+def test_bytes_are_shared_by_nobody() -> None:
+    intake = Intake(max_held=100, max_bytes=1_000)
+    intake.joined()
+    intake.taken(1_000)
+
+    assert intake.full_for(0)

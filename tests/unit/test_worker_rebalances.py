@@ -58,6 +58,30 @@ def test_a_kept_partition_stays_unread_as_long_as_nothing_proves_it_ours() -> No
     with_worker(scenario)
 
 
+def test_a_kept_partition_starts_nothing_before_a_transaction_proved_it_ours() -> None:
+    """A zombie that woke ran what another worker had finished while it slept."""
+
+    async def scenario(world: World) -> None:
+        world.log.request("a", delay_ms=1_000)
+        world.log.request("b", run_id="waits")
+        world.source.assign(0)
+        await until(lambda: runs_under_way(world) == ["run-0"])
+        world.standing = None
+        world.log.faults.append(Fault(INTERRUPTED))
+        world.source.assign(0)
+        await asyncio.sleep(60)
+        assert runs_under_way(world) == ["run-0"], "it has ended, and its result cannot be committed yet"
+        world.standing = Standing.MEMBER
+        await until(lambda: len(world.log.results) == 2)
+
+    with_worker(scenario, slots=1)
+
+
+def runs_under_way(world: World) -> list[str]:
+    claims = [partition.claim for partition in world.worker.partitions]
+    return [run_id for claim in claims if claim is not None for run_id, _, _ in claim.under_way()]
+
+
 def test_a_partition_is_not_acquired_before_the_group_answers() -> None:
     async def scenario(world: World) -> None:
         world.standing = Standing.REBALANCING
