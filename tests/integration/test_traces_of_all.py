@@ -35,6 +35,7 @@ async def test_what_was_never_a_run_has_its_span_too(
             cluster.topics.invoke_requests, b'{"id":"a","messages":[{"role":"user","content":"x"}]}', partition=0
         )
         async with serving(plan):
+            await cluster.tail.until(lambda: len(cluster.tail.dead_letters) + len(cluster.tail.results) == 4)
             await cluster.until_committed(4)
     process = f"process {cluster.topics.invoke_requests}"
     await receiver.until(lambda: sum(span.name == process for span in receiver.spans) == 4, "all four are there")
@@ -55,6 +56,10 @@ async def test_what_was_never_a_run_has_its_span_too(
         3: ("unset", None, "a", True),
     }
     assert len({span.trace_id for span in receiver.spans if span.name == process}) == 4
+    sent = {span.span_id for span in receiver.spans if span.name == f"send {cluster.topics.dead_letters}"}
+    letters = [TraceContext.parse(last_wins(letter.headers)) for letter in cluster.tail.dead_letters]
+    assert len(letters) == 2
+    assert {letter.span_id for letter in letters if letter is not None} == sent
 
 
 async def test_a_hundred_requests_without_a_trace_have_a_hundred_traces_and_each_result_names_its_own(
