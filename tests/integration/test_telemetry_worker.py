@@ -55,7 +55,8 @@ async def test_the_spans_and_measurements_of_a_run_are_wherever_they_are_asked_f
         result = json.loads(done.out.splitlines()[-1])["result"]
 
         def arrived() -> set[str]:
-            return {each.name for each in receiver.spans if each.trace_id == result["trace_id"]}
+            spans = [each for each in receiver.spans if each.trace_id == result["trace_id"]]
+            return {each.name for each in spans if each.resource["service.name"] == "agentstream-worker"}
 
         # Flushed because the run ended: the worker lives on, and its processor's clock is at an hour.
         await receiver.until(lambda: any(name.startswith("process ") for name in arrived()), "its spans arrive")
