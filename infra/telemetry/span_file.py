@@ -18,14 +18,21 @@ from agentstream.infra.telemetry.span_lines import FILE, OLDER_FILE
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Of each of the two files."""
+_ROOT: Final = 0
 
 
 class FileSpanExporter(SpanExporter):
     """Appends spans to `spans.jsonl`. Several processes may share a directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Make the directory, for this user alone: spans may hold what was said. Raises OSError if it cannot."""
+        """Make the directory, for this user alone: spans may hold what was said.
+
+        Raises OSError if it cannot, and for one that is somebody else's: below /tmp anybody may have made it before.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (directory, directory.parent):
+            if each.stat().st_uid not in (os.geteuid(), _ROOT):
+                raise PermissionError(f"{each} belongs to another user")
         self._directory = directory
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -65,7 +72,7 @@ def _append(path: Path, piece: bytes) -> None:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, mode=0o600)
 
 
 def _line(span: ReadableSpan) -> bytes:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agentstream.infra.connection import redactor
 from agentstream.infra.logs import configure_logs
+from agentstream.infra.settings import Settings
 from agentstream.infra.telemetry import opening
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import Telemetry, open_telemetry
@@ -33,6 +35,7 @@ def lines() -> Iterator[io.StringIO]:
     handlers, level, stream = root.handlers[:], root.level, io.StringIO()
     configure_logs("info", log_format="json", stream=stream)
     yield stream
+    configure_logs("info", stream=stream)  # whatever levels the test has set for single libraries
     root.handlers[:], root.level = handlers, level
     logging.captureWarnings(capture=False)
 
@@ -272,21 +275,26 @@ async def test_measurements_that_do_not_arrive_are_told_as_well(
     assert {point.attributes.get("error.type") for point in exported} == {None, "export_failed"}
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
 async def test_what_stands_in_headers_and_urls_is_never_shown(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO, level: str
 ) -> None:
     receiver.manner = Manner(status=401)
     endpoint = receiver.endpoint.replace("http://", f"http://user:{KEY}@")
     headers = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={KEY},{KEY} and no name"}
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2", **headers}
+    set_otel(monkeypatch, receiver, **variables)
+    configure_logs(level, log_format="json", stream=lines, redactor=redactor(Settings()))
     async with opened(monkeypatch, receiver, **variables) as telemetry:
         await sent(telemetry, receiver, "a")
         state = json.dumps(telemetry.state())
     assert receiver.requests[0].headers["x-api-key"] == KEY
-    assert [text.partition(":")[0] for _, text in said(lines)] == [
+    ours = [line["event"] for line in map(json.loads, lines.getvalue().splitlines()) if "agentstream" in line["logger"]]
+    assert [text.partition(":")[0] for text in ours] == [
         "OTEL_EXPORTER_OTLP_HEADERS",
         "spans are lost on the way to http",
     ]
+    assert ("opentelemetry" in lines.getvalue()) == (level == "debug")
     assert KEY not in lines.getvalue() + state
 
 

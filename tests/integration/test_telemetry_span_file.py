@@ -1,6 +1,7 @@
 """Spans kept in a directory of this machine: how they are read again, and that they never grow beyond their bound."""
 
 import multiprocessing
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,29 @@ async def test_only_the_user_can_read_what_was_said(tmp_path: Path) -> None:
         span(telemetry, "a")
     for path in (tmp_path / "spans", *(tmp_path / "spans").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+async def test_a_directory_that_somebody_else_made_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Whoever owns it may read what is said, or put a link to another file of ours in its place.
+    monkeypatch.setattr(os, "geteuid", lambda: 4_711)
+    monkeypatch.setattr(span_file, "_ROOT", 4_712)
+    async with open_telemetry(TelemetrySettings(), trace_dir=tmp_path / "spans") as telemetry:
+        span(telemetry, "a")
+    assert telemetry.losses == {}
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.endswith("belongs to another user")
+
+
+async def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "spans").mkdir()
+    (tmp_path / "spans" / FILE).symlink_to(tmp_path / "precious")
+    async with open_telemetry(TelemetrySettings(), trace_dir=tmp_path / "spans") as telemetry:
+        span(telemetry, "a")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert telemetry.losses["file"].failed == 1
 
 
 async def test_the_oldest_spans_go_when_the_bound_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
