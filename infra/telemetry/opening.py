@@ -152,6 +152,18 @@ class _Opening:
             self._deliveries.append(delivery)
 
     def metrics(self, *, page: bool) -> None:
+        if self._settings.metrics.endpoint is None and not (page and self._settings.prometheus):
+            return
+        with _one_line("measurements are not kept"):
+            resource = self._resource()
+            # Tried without readers: one that fails would leave their threads behind.
+            MeterProvider(resource=resource, shutdown_on_exit=False)
+            if readers := self._readers(page=page):
+                provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+                observe_losses(provider, self._deliveries)
+                self._meter_provider = provider
+
+    def _readers(self, *, page: bool) -> list[MetricReader]:
         readers: list[MetricReader] = []
         if (endpoint := self._settings.metrics.endpoint) is not None:
             delivery = Delivery(METRICS, "measurements", shown(endpoint), calm_s=self._calm_s)
@@ -162,10 +174,7 @@ class _Opening:
             registry = CollectorRegistry()
             readers.append(PrometheusMetricReader(registry=registry, scope_info_enabled=False))
             self._metrics_text = _page(registry)
-        if readers:
-            provider = MeterProvider(readers, resource=self._resource(), shutdown_on_exit=False)
-            observe_losses(provider, self._deliveries)
-            self._meter_provider = provider
+        return readers
 
     def telemetry(self) -> Telemetry:
         return Telemetry(
@@ -192,7 +201,7 @@ class _one_line(suppress):  # noqa: N801  # a context manager
     def __exit__(self, kind: object, error: object, traceback: object) -> bool:
         handled = super().__exit__(kind, error, traceback)  # type: ignore[arg-type]
         if handled:
-            log.warning("%s: %s", self._consequence, error)
+            log.warning("%s: %s", self._consequence, " ".join(str(error).split()))
         return bool(handled)
 
 

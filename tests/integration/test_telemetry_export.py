@@ -152,6 +152,14 @@ async def test_what_is_switched_off_or_not_sampled_is_not_sent(
         ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER: there is no exporter `console`"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL"),
         ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}, "spans are not exported"),
+        (
+            {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRICS_EXEMPLAR_FILTER": "many"},
+            "measurements are not kept",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "0"},
+            "measurements are not exported",
+        ),
     ],
 )
 async def test_a_variable_that_cannot_be_used_is_a_line_and_no_traceback(
