@@ -73,7 +73,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
 
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that begin like ours and are none: misspelt, and silently without effect."""
-    known = {f"AGENTSTREAM_{name}".upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    known = {f"AGENTSTREAM_{name}".upper() for name in Settings.model_fields if name not in _TABLES} | OTHER_VARIABLES
     known |= {f"AGENTSTREAM_LIMITS_{name}".upper() for name in LimitSettings.model_fields}
     known |= {f"AGENTSTREAM_RETRY_{name}".upper() for name in RetrySettings.model_fields}
     ours = [name for name in environment if name.startswith("AGENTSTREAM_") and name not in known]

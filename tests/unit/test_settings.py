@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentstream.infra.connection import named_credentials, redactor, run_limits
+from agentstream.infra.connection import named_credentials, redactor, run_limits, trace_targets
 from agentstream.infra.harnesses import PI_TOOLS, check_kinds
 from agentstream.infra.settings import KafkaSettings, LimitSettings, RetrySettings, Settings
 from agentstream.infra.settings_file import SettingsError, load_settings, unknown_variables
@@ -168,6 +168,25 @@ def test_limits_come_from_the_environment_or_the_file(monkeypatch: pytest.Monkey
 def test_a_misspelt_variable_is_found() -> None:
     environment = {"AGENTSTREAM_HARNESES": "pi", "AGENTSTREAM_HARNESSES": "pi", "AGENTSTREAM_LIMITS_IDLE_MS": "1"}
     assert unknown_variables(environment | {"AGENTSTREAM_CONFIG": "x", "PATH": "y"}) == ("AGENTSTREAM_HARNESES",)
+
+
+@pytest.mark.parametrize("name", ["AGENTSTREAM_CREDENTIALS", "AGENTSTREAM_TRACE_TARGETS", "AGENTSTREAM_KAFKA"])
+def test_a_variable_named_as_a_table_of_the_file_is_said_to_have_no_effect(name: str) -> None:
+    assert unknown_variables({name: "{}"}) == (name,)
+
+
+def test_places_for_spans_stand_in_the_file_and_what_is_wrong_there_is_one_line_without_a_value() -> None:
+    write(f'[trace_targets.tenant]\nendpoint = "https://one.example"\nauthorization = "{CANARY}"\nexclusive = true\n')
+    settings = load_settings()
+    assert trace_targets(settings)["tenant"].exclusive
+    assert CANARY not in repr(settings) + redactor(settings).text(f"a {CANARY}")
+    for wrong in (f'endpoint = "{CANARY}"', f'authorization = "{CANARY}"', f'endpoint = "http://a"\nkey = "{CANARY}"'):
+        write(f"[trace_targets.tenant]\n{wrong}\n")
+        with pytest.raises(
+            SettingsError, match=r"^trace_targets\.tenant\.(endpoint|key) in agentstream\.toml: "
+        ) as told:
+            load_settings()
+        assert CANARY not in str(told.value)
 
 
 def shown(default: object) -> str:
