@@ -118,6 +118,8 @@ class AttemptSpans:
 
     def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         """It happened then."""
+        if not self.agent.is_recording:
+            return  # not sampled, or nobody traces: what is below would not be recorded either
         match event:
             case PartDelta() | PartStarted():
                 if self._chat is not None and not self._chat.heard:
@@ -140,6 +142,8 @@ class AttemptSpans:
 
     def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""
+        if not self.agent.is_recording:
+            return
         self._close_turn(at, error or NEVER_ENDED)
         said: dict[str, str | list[str]] = {}
         if reason is not None:
@@ -172,7 +176,7 @@ class AttemptSpans:
         self._turn = self._make.start(
             f"turn {number}",
             self.agent.context,
-            {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
+            {names.SPAN_KIND: names.CHAIN, names.TURN: number, names.RUN_ID: self._name.run_id},
             at=at,
             span_id=span_id_of(self._name.attempt_id, "turn", number),
             when=self._hold,

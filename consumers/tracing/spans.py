@@ -104,6 +104,8 @@ class SpanMaker:
 
         `when` is handed what ends it for good, and calls that, now or later.
         """
+        if not self.makes_ids:
+            return TimedSpan(self.tracer.start_span(name, context), at, when)
         with wanting(trace_id=trace_id, span_id=span_id):
             return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
 
