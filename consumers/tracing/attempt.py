@@ -120,10 +120,14 @@ class AttemptSpans:
         """It happened then."""
         if not self.agent.is_recording:
             return  # not sampled, or nobody traces: what is below would not be recorded either
+        if isinstance(event, PartDelta | PartStarted):
+            if self._chat is not None and not self._chat.heard:
+                self._chat.first_chunk(nanoseconds(time))
+        else:
+            self._take(event, time)
+
+    def _take(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         match event:
-            case PartDelta() | PartStarted():
-                if self._chat is not None and not self._chat.heard:
-                    self._chat.first_chunk(nanoseconds(time))
             case TurnStarted():
                 self._begin_turn(event.turn, nanoseconds(time))
             case TurnEnded():
@@ -176,7 +180,7 @@ class AttemptSpans:
         self._turn = self._make.start(
             f"turn {number}",
             self.agent.context,
-            {names.SPAN_KIND: names.CHAIN, names.TURN: number, names.RUN_ID: self._name.run_id},
+            {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
             at=at,
             span_id=span_id_of(self._name.attempt_id, "turn", number),
             when=self._hold,
