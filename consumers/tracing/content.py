@@ -16,8 +16,10 @@ from agentstream.schemas.messages import Message
 Item = TypeVar("Item")
 MAX_TEXT: Final = 8_192
 """Characters of one text inside a message, arguments or a result."""
-MAX_ATTRIBUTE: Final = 65_536
-"""Characters of one attribute. Collectors refuse requests above a few MiB, and a batch holds hundreds of spans."""
+SHORT_TEXT: Final = 256
+"""The same in a message that is too large even so: it has many parts."""
+MAX_ATTRIBUTE: Final = 16_384
+"""Characters of one attribute. Collectors refuse requests of 20 MiB, and one may hold 512 spans."""
 CUT: Final = "… [cut]"
 
 
@@ -28,11 +30,12 @@ class Content:
         self._redactor = redactor
 
     def messages(self, messages: Sequence[Message]) -> str:
-        """The newest of the messages that fit, in order, as JSON under the conventions' names."""
+        """The newest of the messages that fit, in order, as JSON under the conventions' names; of the last at least who
+        spoke."""
         shown: list[str] = []
         size = 2
         for message in reversed(messages):
-            text = self._json(message.model_dump(mode="json", exclude_none=True))
+            text = self._newest(message) if not shown else self._message(message, MAX_TEXT)
             size += len(text) + 1
             if size > MAX_ATTRIBUTE:
                 break
@@ -40,27 +43,38 @@ class Content:
         return f"[{','.join(reversed(shown))}]"
 
     def value(self, value: JsonValue) -> str:
-        """Arguments or a result: a text as it is, anything else as JSON."""
-        return self._text(value) if isinstance(value, str) else self._json(value)[:MAX_ATTRIBUTE]
+        """Arguments or a result: a text as it is, anything else as JSON, which a cut may break."""
+        if isinstance(value, str):
+            return self._text(value, MAX_TEXT)
+        shown = self._json(value, MAX_TEXT)
+        return shown if len(shown) <= MAX_ATTRIBUTE else shown[:MAX_ATTRIBUTE] + CUT
 
-    def _json(self, value: JsonValue) -> str:
-        return clean(json.dumps(self._cut(value), ensure_ascii=False, separators=(",", ":")))
+    def _newest(self, message: Message) -> str:
+        sizes = (self._message(message, limit) for limit in (MAX_TEXT, SHORT_TEXT))
+        nothing = self._json({"role": message.role, "parts": [{"type": "text", "content": CUT}]}, MAX_TEXT)
+        return next((text for text in sizes if len(text) + 3 <= MAX_ATTRIBUTE), nothing)
 
-    def _cut(self, value: JsonValue) -> JsonValue:
+    def _message(self, message: Message, limit: int) -> str:
+        return self._json(message.model_dump(mode="json", exclude_none=True), limit)
+
+    def _json(self, value: JsonValue, limit: int) -> str:
+        return clean(json.dumps(self._cut(value, limit), ensure_ascii=False, separators=(",", ":")))
+
+    def _cut(self, value: JsonValue, limit: int) -> JsonValue:
         match value:
             case str():
-                return self._text(value)
+                return self._text(value, limit)
             case list():
-                return [self._cut(item) for item in _first(value)]
+                return [self._cut(item, limit) for item in _first(value)]
             case dict():
-                return {self._text(key): self._cut(item) for key, item in _first(value.items())}
+                return {self._text(key, limit): self._cut(item, limit) for key, item in _first(value.items())}
             case _:
                 return value
 
-    def _text(self, text: str) -> str:
+    def _text(self, text: str, limit: int) -> str:
         # Redacted whole and cut after that: cut first, a secret's beginning would be left.
         shown = clean(self._redactor.text(text))
-        return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + CUT
+        return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
 def _first(items: Iterable[Item]) -> Iterable[Item]:
