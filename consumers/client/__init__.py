@@ -13,8 +13,8 @@ from agentstream.consumers.client.errors import (
     RunTimeout,
     TopicsMissing,
 )
-from agentstream.consumers.client.requests import SubmittedRun
 from agentstream.consumers.client.run import Run
+from agentstream.consumers.client.submitted import SubmittedRun
 
 __all__ = [
     "AgentClient",

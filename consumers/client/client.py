@@ -32,11 +32,11 @@ from agentstream.consumers.client.requests import (
     Prepared,
     RequestOptions,
     RequestSender,
-    SubmittedRun,
     cancel_of,
     prepare,
 )
 from agentstream.consumers.client.run import Feed, Outcome, Patience, Run
+from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers.tail import Tail
 from agentstream.producers.connection import KafkaConnection

@@ -14,13 +14,11 @@ A failed run is a result like any other.
 """
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.results import InvokeResult
-
-if TYPE_CHECKING:
-    from agentstream.consumers.client.requests import SubmittedRun
 
 _ADDRESS: Final = re.compile(r"\[?\('([^']*)', (\d+), <AddressFamily[^>]*>\)\]?")
 
@@ -53,7 +51,7 @@ class RunTimeout(ClientError, TimeoutError):
     """No result within the caller's time. `submitted` can be waited for again: the run goes on, unless this ended the
     block of a `stream`, which cancels it."""
 
-    def __init__(self, submitted: "SubmittedRun", seconds: float) -> None:
+    def __init__(self, submitted: SubmittedRun, seconds: float) -> None:
         super().__init__(f"run {submitted.run_id} has no result after {seconds:g} s")
         self.submitted = submitted
 

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 
 from agentstream.consumers.client.errors import ResultExpired, RunIdTaken
 from agentstream.consumers.client.finished import Finished, FinishedRuns
-from agentstream.consumers.client.requests import SubmittedRun
 from agentstream.consumers.client.run import Outcome
+from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.consumers.readers.tail import TopicMissing
 from agentstream.schemas.headers import REQUEST, header_text, last_wins
 from agentstream.schemas.records import Record

@@ -20,7 +20,8 @@ from agentstream.consumers.client.errors import (
     RunIdTaken,
     RunTimeout,
 )
-from agentstream.consumers.client.requests import SubmittedRun, cancel_of
+from agentstream.consumers.client.requests import cancel_of
+from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.consumers.transcript import Transcript
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
