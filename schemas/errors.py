@@ -57,6 +57,7 @@ class ErrorCode(StrEnum):
     NO_OUTPUT = "no_output"
     BUDGET_EXCEEDED = "budget_exceeded"
     CANCELLED = "cancelled"
+    REPLAY_DIVERGED = "replay_diverged"
     INTERNAL = "internal"
 
 
@@ -189,6 +190,11 @@ _TABLE: dict[ErrorCode, ErrorRule] = {
     ),
     ErrorCode.BUDGET_EXCEEDED: _final("The budget is used up", Stage.EXECUTE, "Raise the budget, or ask for less."),
     ErrorCode.CANCELLED: _final("The run was cancelled", Stage.EXECUTE, "Nothing: somebody asked for it."),
+    ErrorCode.REPLAY_DIVERGED: _final(
+        "The replay left its recording",
+        Stage.EXECUTE,
+        "Look at the first step that differs; what comes after it was never recorded.",
+    ),
     ErrorCode.INTERNAL: _refused(
         "An error inside agentstream", Stage.EXECUTE, "Report it with the trace id; the worker's log has the details."
     ),

@@ -30,7 +30,7 @@ class Attempt:
         self._run = request.attempt_id
         self._may_use_tools = bool(request.tools)
         self._link = link
-        self._calls = ToolCalls(link, self._run, tools)
+        self._calls = ToolCalls(link, self._run, tools, request.answer_tool)
         self._channel = link.attach(self._run)
         self._started_tools = False
         self._under_way = False

@@ -68,6 +68,9 @@ class RunLine(Line):
     agents_md: str = Field(default="", description="The instructions.")
     tools: tuple[str, ...] = Field(default=(), description="Tools of Pi's that are allowed.")
     python_tools: tuple[PythonToolLine, ...] = Field(default=(), description="Tools that Python answers.")
+    ask_first: bool = Field(
+        default=False, description="Ask Python before each tool of Pi's: it answers, or says that it is to run."
+    )
     thinking: Thinking = Field(default="off", description="How hard to think.")
     max_turns: int = Field(ge=1, description="Model calls, exactly.")
     traceparent: str | None = Field(default=None, description="The attempt's span; each call gets an id made of it.")
@@ -92,6 +95,7 @@ class ToolResultLine(Line):
     tool_call_id: str = Field(description="The call.")
     content: str = Field(description="What the model reads.")
     is_error: bool = Field(default=False, description="Whether the tool failed.")
+    run_tool: bool = Field(default=False, description="No answer: let the tool of Pi's run; after `ask_first`.")
 
 
 class AckLine(Line):

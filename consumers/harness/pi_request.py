@@ -30,6 +30,7 @@ def run_line(
             PythonToolLine(name=tool.name, description=tool.description, parameters=dict(tool.parameters))
             for tool in own.values()
         ),
+        ask_first=request.answer_tool is not None,
         thinking=request.thinking,
         max_turns=request.limits.max_turns,
         traceparent=request.trace.traceparent,

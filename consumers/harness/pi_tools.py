@@ -1,6 +1,7 @@
 """Tools of Pi's runs that are answered in Python."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from agentstream.consumers.harness.pi_protocol import ToolCallLine, ToolResultLine
+from agentstream.consumers.harness.port import AnswerTool
 from agentstream.consumers.harness.sidecar_link import LineTooLong, SidecarLink
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,15 @@ class PythonTool:
 
 
 class ToolCalls:
-    """The calls of one run, each in a task; `close` ends them."""
+    """The calls of one run, each in a task; `close` ends them. `answer` goes before any tool, Python's or Pi's."""
 
-    def __init__(self, link: SidecarLink, run: str, tools: Mapping[str, PythonTool]) -> None:
+    def __init__(
+        self, link: SidecarLink, run: str, tools: Mapping[str, PythonTool], answer: AnswerTool | None = None
+    ) -> None:
         self._link = link
         self._run = run
         self._tools = tools
+        self._answer_tool = answer
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, call: ToolCallLine) -> None:
@@ -54,12 +59,22 @@ class ToolCalls:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, call: ToolCallLine) -> None:
-        content, is_error = await self._content(call)
-        line = ToolResultLine(run=self._run, tool_call_id=call.tool_call_id, content=content, is_error=is_error)
+        line = await self._line(call)
         try:
             await self._link.send(line)
         except LineTooLong as error:
             await self._link.send(line.model_copy(update={"content": str(error), "is_error": True}))
+
+    async def _line(self, call: ToolCallLine) -> ToolResultLine:
+        line = ToolResultLine(run=self._run, tool_call_id=call.tool_call_id, content="")
+        if self._answer_tool is not None:
+            said = await self._answer_tool(call.tool_name, call.arguments)
+            if said is not None:
+                return line.model_copy(update={"content": _text(said.content), "is_error": said.is_error})
+            if call.tool_name not in self._tools:
+                return line.model_copy(update={"run_tool": True})
+        content, is_error = await self._content(call)
+        return line.model_copy(update={"content": content, "is_error": is_error})
 
     async def _content(self, call: ToolCallLine) -> tuple[str, bool]:
         tool = self._tools.get(call.tool_name)
@@ -73,3 +88,7 @@ class ToolCalls:
             # The model reads that it failed, not what our exceptions say.
             logger.exception("the tool %s failed", call.tool_name)
             return "the tool failed", True
+
+
+def _text(content: JsonValue) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)

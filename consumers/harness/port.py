@@ -3,7 +3,7 @@
 Harness.run(HarnessRequest) -> HarnessEvent | Waiting …, one Finished | Failed
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,6 +70,20 @@ class Credentials:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToolAnswer:
+    """What is said in place of a tool."""
+
+    content: JsonValue
+    """What the model reads; text, or JSON."""
+    is_error: bool = False
+    """Whether the tool is said to have failed."""
+
+
+AnswerTool = Callable[[str, JsonValue], Awaitable[ToolAnswer | None]]
+"""Is asked with name and arguments before any tool runs: its answer is the tool's, None lets the tool run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HarnessRequest:
     """One attempt to run the agent. All choices are made: nothing is left to defaults."""
 
@@ -100,6 +114,8 @@ class HarnessRequest:
     trace: TraceContext
     """The attempt's span: parent of every model call, and each of those has the id of its own that
     `consumers.tracing.ids` derives."""
+    answer_tool: AnswerTool | None = None
+    """Answers each tool call instead of the tool, or lets it run: a replay's. None: tools run."""
     apart: bool = False
     """The process of an earlier attempt died: run this one in a process with no other run, where there is one."""
 

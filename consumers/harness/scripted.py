@@ -11,7 +11,14 @@ from typing import Final, Self
 
 from pydantic import JsonValue, ValidationError
 
-from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
+from agentstream.consumers.harness.port import (
+    Failed,
+    Finished,
+    HarnessEvent,
+    HarnessRequest,
+    Terminal,
+    ToolAnswer,
+)
 from agentstream.consumers.harness.scripted_options import ScriptedOptions, ScriptedTool
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import (
@@ -109,16 +116,18 @@ class ScriptedHarness:
             await self._hang()
         if tool.duration_ms:
             await asyncio.sleep(tool.duration_ms / 1000)
+        said = None if request.answer_tool is None else await request.answer_tool(tool.name, tool.arguments)
+        said = said or ToolAnswer(content=tool.result, is_error=tool.is_error)
         yield ToolEnded(
             turn=turn,
             tool_call_id=call_id,
             tool_name=tool.name,
-            content=tool.result,
-            is_error=tool.is_error,
+            content=said.content,
+            is_error=said.is_error,
             duration_ms=tool.duration_ms,
         )
         answer = Message(
-            role="tool", parts=(ToolCallResponsePart(id=call_id, response=tool.result, is_error=tool.is_error),)
+            role="tool", parts=(ToolCallResponsePart(id=call_id, response=said.content, is_error=said.is_error),)
         )
         yield MessageStarted(turn=turn, message_id=f"{message_id}-tool", role="tool")
         yield MessageEnded(turn=turn, message_id=f"{message_id}-tool", message=answer)

@@ -18,7 +18,10 @@ def test_every_code_has_a_line_in_the_table_and_on_the_page(code: ErrorCode) -> 
 
 def test_dead_letters_are_what_was_refused_or_is_worth_sending_again() -> None:
     never = {code for code in ErrorCode if not error_rule(code).dead_letter}
-    assert never == {"cancelled", "deadline_exceeded", "no_output", "max_turns", "budget_exceeded"}
+    assert never == {
+        *("cancelled", "deadline_exceeded", "no_output", "max_turns", "budget_exceeded"),
+        "replay_diverged",
+    }
     for code in ErrorCode:
         rule = error_rule(code)
         if rule.retriable or rule.stage is Stage.DECODE:

@@ -47,6 +47,7 @@ const FIELDS = {
 		agents_md: optional((value) => typeof value === "string"),
 		tools: isListOf(isText),
 		python_tools: optional(isListOf((tool) => isObject(tool) && isText(tool.name) && isObject(tool.parameters))),
+		ask_first: optional((value) => typeof value === "boolean"),
 		thinking: optional(isText),
 		max_turns: (value) => Number.isInteger(value) && value > 0,
 		traceparent: optional(isText),
@@ -56,7 +57,7 @@ const FIELDS = {
 		shell_prefix: optional(isListOf(isText)),
 	},
 	cancel: { run: isText },
-	tool_result: { run: isText, tool_call_id: isText, content: (value) => typeof value === "string", is_error: optional((value) => typeof value === "boolean") },
+	tool_result: { run: isText, tool_call_id: isText, content: (value) => typeof value === "string", is_error: optional((value) => typeof value === "boolean"), run_tool: optional((value) => typeof value === "boolean") },
 	ack: { run: isText, n: isCount },
 	ping: { id: isCount },
 };

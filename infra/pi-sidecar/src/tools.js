@@ -95,6 +95,34 @@ function createPythonTool(definition, ask) {
 }
 
 /**
+ * Python is asked first, and answers in the tool's place or lets it run. Name, description and schema stay the tool's: the
+ * model must not see the difference. @param {any} tool @param {(call: object, signal?: AbortSignal) => Promise<any>} ask
+ */
+function askFirst(tool, ask) {
+	return {
+		...tool,
+		async execute(id, params, signal, onUpdate, context) {
+			const answer = await ask({ tool_call_id: id, tool_name: tool.name, arguments: params }, signal);
+			if (answer.run_tool) return tool.execute(id, params, signal, onUpdate, context);
+			if (answer.is_error) throw new Error(answer.content);
+			return { content: [{ type: "text", text: answer.content }], details: undefined };
+		},
+	};
+}
+
+/** A tool that only its answers are known of: no other has its name here. @param {string} name */
+const refusing = (name) => ({
+	name,
+	label: name,
+	description: name,
+	promptSnippet: name,
+	parameters: { type: "object", additionalProperties: true },
+	execute: async () => {
+		throw new Error(`pi has no tool named ${name}`);
+	},
+});
+
+/**
  * The tools of one run, each kept inside its working directory.
  * @param {any} run the `run` line, its workdir a real path
  * @param {(call: object, signal?: AbortSignal) => Promise<any>} ask answers a call in Python
@@ -114,7 +142,9 @@ export function createTools(run, ask) {
 	for (const [name, tool] of Object.entries(known)) offered[name] = withHome(tool, guard);
 	for (const tool of run.python_tools ?? []) offered[tool.name] = createPythonTool(tool, ask);
 	const allowed = [...new Set([...run.tools, ...(run.python_tools ?? []).map((tool) => tool.name)])];
+	const own = new Set((run.python_tools ?? []).map((tool) => tool.name));
 	return allowed.map((name) => {
+		if (run.ask_first && !own.has(name)) return askFirst(Object.hasOwn(offered, name) ? offered[name] : refusing(name), ask);
 		if (!Object.hasOwn(offered, name)) throw new Failure("tool_not_allowed", `pi has no tool named ${name}`);
 		return offered[name];
 	});

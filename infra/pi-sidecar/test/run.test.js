@@ -83,3 +83,19 @@ test("a bad line is answered and costs nobody anything", async (context) => {
 	assert.ok(!JSON.stringify(lines.all.filter((entry) => entry.type === "error")).includes("sk-secret"));
 	assert.equal((await done()).status, "completed");
 });
+
+test("Python is asked before each tool: its answer stands for the tool's, which runs only where Python says so", async (context) => {
+	const script = [call("bash", { command: "echo real > left" }), call("bash", { command: "echo ran; cat left" }), say("done")];
+	const { line, lines, take, done } = await openSidecar(context, script);
+	take(line({ tools: ["bash"], ask_first: true }));
+	const first = await lines.until((entry) => entry.type === "tool_call");
+	assert.deepEqual([first.tool_name, first.arguments], ["bash", { command: "echo real > left" }]);
+	take({ type: "tool_result", run: "a1", tool_call_id: first.tool_call_id, content: "recorded", is_error: false });
+	const second = await lines.until((entry) => entry.type === "tool_call" && entry.n > first.n);
+	take({ type: "tool_result", run: "a1", tool_call_id: second.tool_call_id, content: "", run_tool: true });
+	await done();
+	const answers = lines.all.filter((entry) => entry.event?.type === "tool.ended").map((entry) => entry.event.content);
+	assert.equal(answers[0], "recorded");
+	assert.match(answers[1], /^ran\n/);
+	assert.match(answers[1], /No such file/);
+});
