@@ -4,11 +4,9 @@ Told each event with its time, live or long after from the delta log: the same e
 same ids. Synchronous; raises nothing.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
@@ -43,9 +41,6 @@ from agentstream.schemas.events import (
 )
 from agentstream.schemas.messages import Cost, FinishReason, Message
 
-MAX_HELD: Final = 256
-"""Spans of one attempt that wait for its end. An exporter's queue holds 2,048: a run of thousands must not fill it."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentFacts:
@@ -75,7 +70,7 @@ class AttemptSpans:
     ) -> None:
         """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `when` as in `SpanMaker.start`."""
         self._make = make
-        self._held: deque[End] = deque()
+        self._when = when
         self._name = name
         self._facts = facts
         self._bill = Bill()
@@ -93,7 +88,7 @@ class AttemptSpans:
             names.CONVERSATION_ID: clean(name.session_id),
             names.RUN_ID: name.run_id,
         }
-        self._tools = ToolSpans(make, name.attempt_id, self._groups, self._hold)
+        self._tools = ToolSpans(make, name.attempt_id, self._groups, when)
         agent = make.agent_name or facts.harness
         self.agent = make.start(
             f"{names.INVOKE_AGENT} {agent}",
@@ -158,16 +153,7 @@ class AttemptSpans:
         added = self._history[len(self._facts.messages) :]
         said_by_it = [message for message in added if message.role == "assistant"]
         self._show(self.agent, names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, said_by_it)
-        while self._held:
-            self._held.popleft()()
         self.agent.end(at, error)
-
-    def _hold(self, end: End) -> None:
-        """What is below the attempt leaves with it, in one piece. If the worker is killed the next owner writes all of
-        it: what had left by then would be there twice, and its tokens would count twice."""
-        self._held.append(end)
-        if len(self._held) > MAX_HELD:
-            self._held.popleft()()
 
     @property
     def _innermost(self) -> TimedSpan:
@@ -183,7 +169,7 @@ class AttemptSpans:
             {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
             at=at,
             span_id=span_id_of(self._name.attempt_id, "turn", number),
-            when=self._hold,
+            when=self._when,
         )
         self._begin_chat(at)
 
@@ -228,7 +214,7 @@ class AttemptSpans:
             at=at,
             kind=SpanKind.CLIENT,
             span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
-            when=self._hold,
+            when=self._when,
         )
         self._show(span, names.INPUT_MESSAGES, names.INPUT_VALUE, self._history)
         self._chat = ChatSpan(self._make, span)

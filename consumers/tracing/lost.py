@@ -17,7 +17,7 @@ from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.readers.tail import TopicMissing
 from agentstream.consumers.tracing.attempt import AgentFacts
-from agentstream.consumers.tracing.process import process_span
+from agentstream.consumers.tracing.process import ProcessSpan, process_span
 from agentstream.consumers.tracing.spans import SpanError, SpanMaker, nanoseconds
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
@@ -47,40 +47,46 @@ async def read_nothing(partition: int, since_ms: int, seen: Callable[[Record], b
 
 
 @dataclass(eq=False, slots=True)
-class _Lost:
-    """A run that was under way, and what the log tells of its last attempt."""
+class _Attempt:
+    """What the log tells of one attempt."""
 
-    record: Record
-    admitted: Admitted
-    name: AttemptName | None = None
+    name: AttemptName
     events: list[ReadEvent] = field(default_factory=list)
     next_seq: int = 0
 
-    def saw(self, found: StreamEvents) -> None:
-        """One record of the run's events under the lost claim."""
-        if self.name is None or found.attempt > self.name.attempt:
-            self.name = AttemptName(
-                run_id=found.run_id,
-                session_id=found.session_id,
-                claim=found.claim,
-                attempt=found.attempt,
-                attempt_id=found.attempt_id,
-            )
-            self.events, self.next_seq = [], 0
-        if found.attempt_id != self.name.attempt_id:
+    def saw(self, event: ReadEvent) -> None:
+        if event.seq < self.next_seq:
             return
-        for event in found.events:
-            if event.seq >= self.next_seq:
-                self.next_seq = event.seq + 1
-                self._keep(event)
-
-    def _keep(self, event: ReadEvent) -> None:
+        self.next_seq = event.seq + 1
         # Of a text only its first piece matters: kept whole, the answers of a hundred runs would fill the memory.
         if isinstance(event, ToolProgressed):
             return
         if isinstance(event, PartDelta) and self.events and isinstance(self.events[-1], PartDelta):
             return
         self.events.append(event)
+
+
+@dataclass(eq=False, slots=True)
+class _Lost:
+    """A run that was under way, and its attempts under the lost claim."""
+
+    record: Record
+    admitted: Admitted
+    attempts: dict[int, _Attempt] = field(default_factory=dict)
+
+    def saw(self, found: StreamEvents) -> None:
+        """One record of the run's events under the lost claim."""
+        name = AttemptName(
+            run_id=found.run_id,
+            session_id=found.session_id,
+            claim=found.claim,
+            attempt=found.attempt,
+            attempt_id=found.attempt_id,
+        )
+        attempt = self.attempts.setdefault(found.attempt, _Attempt(name))
+        if attempt.name.attempt_id == found.attempt_id:
+            for event in found.events:
+                attempt.saw(event)
 
 
 class LostAttempts:
@@ -132,26 +138,32 @@ class LostAttempts:
         return False
 
     def _write(self, lost: _Lost) -> TraceContext | None:
-        """The spans of one lost attempt; where the attempt's own end is on the log, with that."""
-        if lost.name is None or not lost.events:
+        """The spans of one lost run, below a `process` span of their own; gives the last attempt's."""
+        attempts = [attempt for _, attempt in sorted(lost.attempts.items())]
+        if not attempts:
             return None
-        now, began, last = self._make.now(), lost.events[0].time, lost.events[-1]
-        process = process_span(self._make, lost.record, claim=self._claim, lost_at=nanoseconds(began))
-        process.named(lost.name.run_id, lost.name.session_id)
-        parameters = lost.admitted.parameters
-        facts = AgentFacts(model=parameters.model, harness=parameters.choice.kind)
-        spans = process.attempt(lost.name, facts, began)
+        first, last = attempts[0], attempts[-1]
+        process = process_span(self._make, lost.record, claim=self._claim, lost_at=nanoseconds(first.events[0].time))
+        process.named(first.name.run_id, first.name.session_id)
+        for attempt in attempts:
+            self._write_attempt(lost.admitted, process, attempt)
+        process.abandoned(names.WORKER_LOST, began=True)
+        return process.attempt_trace(last.name.attempt_id)
+
+    def _write_attempt(self, admitted: Admitted, process: ProcessSpan, attempt: _Attempt) -> None:
+        """With its own end, where that is on the log."""
+        facts = AgentFacts(model=admitted.parameters.model, harness=admitted.parameters.choice.kind)
+        spans = process.attempt(attempt.name, facts, attempt.events[0].time)
         spans.agent.set({names.LOST: True})
-        for event in lost.events:
+        for event in attempt.events:
             spans.saw(event, event.time)
+        last = attempt.events[-1]
         if isinstance(last, RunEnded | RunRetrying):
             reason = last.finish_reason if isinstance(last, RunEnded) else None
             spans.close(nanoseconds(last.time), _error(last.error), reason=reason, cost=None)
         else:
             detail = "the worker was lost while it ran"
-            spans.close(now, SpanError(code=names.WORKER_LOST, detail=detail), reason=None, cost=None)
-        process.abandoned(names.WORKER_LOST, began=True)
-        return process.attempt_trace(lost.name.attempt_id)
+            spans.close(self._make.now(), SpanError(code=names.WORKER_LOST, detail=detail), reason=None, cost=None)
 
 
 def _error(problem: Problem | None) -> SpanError | None:

@@ -1,6 +1,8 @@
 """The `process` span: what became of one request in one claim, from being taken until its outcome is committed."""
 
+from collections import deque
 from datetime import datetime
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
@@ -15,6 +17,9 @@ from agentstream.schemas.errors import Problem
 from agentstream.schemas.headers import CE_ID, TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.trace import TraceContext
+
+MAX_HELD: Final = 256
+"""Spans below one request that wait for its end. An exporter's queue holds 2,048: one long run must not fill it."""
 
 
 class ProcessSpan:
@@ -31,6 +36,7 @@ class ProcessSpan:
         self._previous: TraceContext | None = None
         self._lost: TraceContext | None = None
         self._held: list[End] | None = None
+        self._below: deque[End] = deque()
 
     @classmethod
     def none(cls, trace: TraceContext) -> "ProcessSpan":
@@ -63,12 +69,10 @@ class ProcessSpan:
         links: list[Link] = []
         if self._previous is not None:
             links.append(link_to(self._previous, "retried_attempt"))
-            # What was built of the attempt before leaves now, in case this worker is killed in the next one.
-            self._make.flush()
         elif self._lost is not None:
             links.append(link_to(self._lost, "lost_attempt"))
         spans = AttemptSpans(
-            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, when=self._when_known
+            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, when=self._hold
         )
         self._first = self._first or spans
         self._previous = self.attempt_trace(name.attempt_id)
@@ -97,8 +101,20 @@ class ProcessSpan:
         self._end(self._make.now(), SpanError(code=reason) if began else None)
 
     def _end(self, at: int, error: SpanError | None) -> None:
-        self._when_known(lambda: self._span.end(at, error))
+        self._when_known(lambda: self._leave(at, error))
         self._make.flush()
+
+    def _leave(self, at: int, error: SpanError | None) -> None:
+        while self._below:
+            self._below.popleft()()
+        self._span.end(at, error)
+
+    def _hold(self, end: End) -> None:
+        """What is below leaves with the request, in one piece. If the worker is killed the next owner writes all of it:
+        what had left by then would be there twice, and its tokens would count twice."""
+        self._below.append(end)
+        if len(self._below) > MAX_HELD:
+            self._below.popleft()()
 
     def _when_known(self, end: End) -> None:
         """End a span now, or as soon as it is known which attempt was lost before: no link can be added later."""

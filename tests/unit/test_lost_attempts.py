@@ -149,21 +149,23 @@ def test_a_lost_attempt_is_written_under_its_own_ids_and_linked_to(*, ends_befor
     assert asked[0] == 5
 
 
-def test_only_the_last_attempt_of_the_lost_claim_is_written() -> None:
-    # The one before was exported when it was retried; those of other claims are their next owners' to write.
+def test_all_attempts_of_the_lost_claim_are_written_and_no_others() -> None:
+    # They leave with their request, so none of them has; those of other claims are their next owners' to write.
     spans = taken_over(
         Log(
             delta(*BEGUN, claim=1, attempt=7),
             delta(*BEGUN),
             delta(RunRetrying(delay_ms=1), first_seq=len(BEGUN)),
             delta(*BEGUN, attempt=2),
-            delta(MessageStarted(turn=1, message_id="late"), first_seq=len(BEGUN) + 1),
             delta(*BEGUN, claim=OURS, attempt=9),
             delta(*BEGUN, run_id="another"),
         )
     )
-    assert tree(spans) == [*LOST_TREE, *OUR_TREE]
-    assert agent(spans, f"attempt-{LOST}-2").attributes[names.ATTEMPT] == 2
+    retried = ["  invoke_agent scripted", "    turn 1 !never_ended", "      chat m !never_ended"]
+    assert sorted(tree(spans)) == sorted([*LOST_TREE, *retried, *OUR_TREE])
+    first, second = agent(spans, f"attempt-{LOST}-1"), agent(spans, f"attempt-{LOST}-2")
+    assert [link.span_id for link in second.links] == [first.span_id]
+    assert [link.span_id for link in agent(spans, "ours").links] == [second.span_id]
 
 
 def test_events_that_were_sent_twice_count_once() -> None:
@@ -232,4 +234,9 @@ def test_long_answers_are_not_kept() -> None:
     lost = _Lost(record_of(scene.admitted().request, scene.admitted()), scene.admitted())
     progress = ToolProgressed(tool_call_id="c", tool_name="bash", content="x" * 1_000)
     lost.saw(delta(*BEGUN, *[progress] * 100))
-    assert [event.type for event in lost.events] == ["run.started", "turn.started", "message.started", "part.delta"]
+    assert [event.type for event in lost.attempts[1].events] == [
+        "run.started",
+        "turn.started",
+        "message.started",
+        "part.delta",
+    ]

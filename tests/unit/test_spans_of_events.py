@@ -7,8 +7,9 @@ import pytest
 
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.redaction import Redactor
-from agentstream.consumers.tracing.attempt import MAX_HELD, AgentFacts
+from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.tracing.content import Content
+from agentstream.consumers.tracing.process import MAX_HELD
 from agentstream.consumers.tracing.spans import SpanError, nanoseconds
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -39,8 +40,9 @@ def told(*events: ReadEvent, error: str | None = None) -> list[SpanSeen]:
         spans.saw(event, START + timedelta(seconds=number))
     end = nanoseconds(START + timedelta(seconds=len(events) + 1))
     spans.close(end, None if error is None else SpanError(code=error), reason=None, cost=None)
+    process.committed("completed", None)
     assert_well_formed(recorder.spans)
-    return recorder.spans
+    return [span for span in recorder.spans if span.name != "process t"]
 
 
 ANSWER = Message.of_text("assistant", "hi")
@@ -129,7 +131,8 @@ def test_of_a_run_without_end_what_is_oldest_leaves_early_and_nothing_twice() ->
         spans.saw(TurnEnded(turn=number, finish_reason="stop"), START)
     assert len(recorder.spans) == 600 - MAX_HELD
     spans.close(nanoseconds(START), None, reason="stop", cost=None)
-    assert len(recorder.spans) == 601
+    process.committed("completed", None)
+    assert len(recorder.spans) == 602
     assert_well_formed(recorder.spans)
 
 
@@ -149,6 +152,7 @@ def test_a_model_call_shows_what_the_model_was_given_and_what_it_said() -> None:
     ):
         spans.saw(event, START)
     spans.close(nanoseconds(START), None, reason="stop", cost=None)
+    process.committed("completed", None)
     given = [
         [message["role"] for message in json.loads(str(span.attributes[names.INPUT_MESSAGES]))]
         for span in recorder.spans
