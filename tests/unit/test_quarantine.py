@@ -41,7 +41,7 @@ def test_suspects_start_one_after_the_other() -> None:
 
 def test_with_one_strike_a_long_run_lets_the_next_one_in_after_its_probation() -> None:
     """64 runs of ten minutes that lost their node would take ten hours one at a time."""
-    assert entries(("a", 1, 600.0), ("b", 1, 600.0), ("c", 1, 1.0)) == {"a": 0, "b": 10, "c": 20}
+    assert entries(("a", 1, 600.0), ("b", 1, 600.0), ("c", 1, 1.0)) == {"a": 0, "b": 3, "c": 6}
 
 
 def test_with_two_strikes_nobody_else_comes_in_until_the_end() -> None:
@@ -70,13 +70,13 @@ def starts(*suspects: tuple[float, float]) -> list[tuple[float, float]]:
 
 def test_who_has_no_strike_waits_behind_one_who_has_not_behind_all_of_them() -> None:
     """Behind ten seconds for each, a partition that owed dozens of short runs was silent for 32 s."""
-    assert starts((10, 600), (10, 600), (0.25, 60), (0.25, 60)) == [(10, 0), (0.25, 10), (0.25, 10.25), (10, 10.5)]
+    assert starts((3, 600), (3, 600), (0.25, 60), (0.25, 60)) == [(3, 0), (0.25, 3), (0.25, 3.25), (3, 3.5)]
 
 
 def test_who_has_no_strike_does_not_wait_for_the_end_of_one_with_two() -> None:
     """A partition was silent for the minute that another session's run took; it might have been an hour."""
     inf = float("inf")
-    assert starts((inf, 3600), (10, 1), (0.25, 1)) == [(inf, 0), (0.25, 10), (10, 3600)]
+    assert starts((inf, 3600), (3, 1), (0.25, 1)) == [(inf, 0), (0.25, 3), (3, 3600)]
 
 
 def test_who_is_cancelled_while_he_is_let_in_lets_the_next_one_in() -> None:
@@ -111,4 +111,4 @@ def test_who_is_cancelled_gives_his_place_up() -> None:
 def test_the_first_starts_after_a_loss_are_suspected_of_it_for_a_moment() -> None:
     assert probation(0, unmarked_start=False) is None
     assert probation(0, unmarked_start=True) == 0.25
-    assert probation(1, unmarked_start=True) == 10.0
+    assert probation(1, unmarked_start=True) == 3.0
