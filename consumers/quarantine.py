@@ -34,9 +34,9 @@ class Quarantine:
     """At most one suspect on probation at a time per worker.
 
     Two locks: who has strikes takes both, who has none takes only the first, and a run with two strikes gives that one
-    up after three seconds. With a single one, all in the order of their coming, the first starts of each partition waited
-    behind everybody else's strikes: after a kill, partitions that owed dozens of short runs showed no result for 32 s,
-    and for 65 s where a run of a minute had two strikes.
+    up after three seconds. With a single one, all in the order of their coming, the first starts of each partition
+    waited behind everybody else's strikes: after a kill, partitions that owed dozens of short runs showed no result
+    for 32 s, and for 65 s where a run of a minute had two strikes.
     """
 
     def __init__(self) -> None:
