@@ -50,6 +50,11 @@ class Redactor:
             self._by_first.setdefault(form[0], []).append(form)
         self._longest = len(self._forms[0]) if self._forms else 0
 
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """One expression for all forms of all secrets; it matches nothing where there are none."""
+        return self._pattern
+
     def found_in(self, text: str) -> bool:
         """Whether a secret stands in the text."""
         # For five secrets (20 forms) and 1 MiB of text this takes 1.3 ms, one search with the alternation 12 ms.

@@ -117,7 +117,7 @@ class RecordingWriter:
     """Writes runs, in the order in which they are to be read. Closed by `with`.
 
     Killed at any point, `open(resume=True)` finds how many runs were written whole: `runs` of them; a torn last line is
-    cut off. Appending must then go on with the next one.
+    cut off, and with `keep` all runs behind so many. Appending must then go on with the next one.
     """
 
     def __init__(self, directory: Path, *, part_bytes: int = PART_BYTES) -> None:
@@ -135,8 +135,10 @@ class RecordingWriter:
         self._gaps: Counter[Gap] = Counter()
 
     @classmethod
-    def open(cls, directory: Path, *, resume: bool = False, part_bytes: int = PART_BYTES) -> Self:
-        """Begin a recording there, or go on with one. Raises RecordingError if the directory holds something else."""
+    def open(
+        cls, directory: Path, *, resume: bool = False, keep: int | None = None, part_bytes: int = PART_BYTES
+    ) -> Self:
+        """Begin a recording there, or go on with one. Raises RecordingError if there is a recording, or half of one."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if (directory / MANIFEST).exists():
@@ -146,7 +148,7 @@ class RecordingWriter:
                 raise RecordingError(f"{directory}: holds an unfinished recording; `--resume` goes on with it")
             writer = cls(directory, part_bytes=part_bytes)
             for path in written:
-                writer._take_up(path)
+                writer._take_up(path, keep)
         except OSError as error:
             raise RecordingError(f"{directory}: cannot be written ({error.strerror})") from None
         return writer
@@ -155,6 +157,10 @@ class RecordingWriter:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was appended can be gone on with."""
         if self._file is not None:
             self._file.close()
 
@@ -208,12 +214,15 @@ class RecordingWriter:
         self._file = None
         self._parts.append(RunsFile(name=name, runs=self._lines, bytes=self._bytes, sha256=self._hash.hexdigest()))
 
-    def _take_up(self, path: Path) -> None:
+    def _take_up(self, path: Path, keep: int | None) -> None:
         """Count what an earlier writer left, and cut off a line that it did not finish."""
+        if keep is not None and self.runs >= keep:
+            path.unlink()
+            return
         self._begin_part()
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") or self.runs == keep:
                     break
                 self._count(_run(line, path, number), line)
         os.truncate(path, self._bytes)
@@ -229,8 +238,21 @@ class RecordingWriter:
         self._gaps.update(run.gaps)
 
 
+def clear_runs(directory: Path) -> None:
+    """Remove the files of runs."""
+    for path in directory.glob("runs-*.jsonl"):
+        path.unlink()
+
+
+def clear_spool(directory: Path) -> None:
+    """Remove what a capture has read."""
+    for end in ("", "-wal", "-shm", "-journal"):
+        (directory / f"{SPOOL}{end}").unlink(missing_ok=True)
+
+
 def clear(directory: Path) -> None:
     """Remove what captures and imports write, and nothing else."""
-    names = [MANIFEST, f"{MANIFEST}.fresh", SPOOL, f"{SPOOL}-wal", f"{SPOOL}-shm", f"{SPOOL}-journal"]
-    for path in [*directory.glob("runs-*.jsonl"), *(directory / name for name in names)]:
-        path.unlink(missing_ok=True)
+    for name in (MANIFEST, f"{MANIFEST}.fresh"):
+        (directory / name).unlink(missing_ok=True)
+    clear_runs(directory)
+    clear_spool(directory)
