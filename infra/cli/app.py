@@ -8,6 +8,8 @@ import typer
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.exits import HELP
+from agentstream.infra.cli.recording_commands import capture, recording_app
+from agentstream.infra.cli.replay_command import replay
 
 app = typer.Typer(
     name="agentstream",
@@ -24,6 +26,9 @@ topics_app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(recording_app, name="recording")
+app.command(epilog=HELP)(capture)
+app.command(epilog=HELP)(replay)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

@@ -35,7 +35,9 @@ _BY_NAME: Final = {
     "ResultUnreadable": FAILED,
     "ResultExpired": FAILED,
     "RunIdTaken": USAGE,
+    "ReplayError": USAGE,
     "DockerException": UNAVAILABLE,
+    "RecordingError": USAGE,
 }
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"

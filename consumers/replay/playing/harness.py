@@ -1,0 +1,162 @@
+"""Any harness, played against tapes: to the runs code around it, it is that harness."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from pydantic import JsonValue
+
+from agentstream.consumers.harness.port import (
+    Credentials,
+    Failed,
+    Finished,
+    Harness,
+    HarnessEvent,
+    HarnessRequest,
+    Terminal,
+    Waiting,
+)
+from agentstream.consumers.replay.playing.playback import Playback, Playbacks
+from agentstream.consumers.replay.playing.tape import failed_step
+from agentstream.schemas.errors import error_rule
+from agentstream.schemas.events import MessageEnded, ToolStarted, TurnEnded
+from agentstream.schemas.messages import Usage
+
+PROVIDER: Final = "playback"
+ASKS_FIRST: Final = frozenset({"pi", "scripted"})
+"""Harnesses that honour `HarnessRequest.answer_tool`. With any other, tools would really run."""
+
+
+class ReplayHarness:
+    """A harness whose runs are answered from recordings, as far as their terms say. Opens and closes nothing.
+
+    `endpoint`: where recorded answers of models are served in OpenAI's dialect; None: frozen runs of a harness that
+    calls models fail for want of one. A run that no playback is known of is played as it is.
+    """
+
+    def __init__(self, inner: Harness, playbacks: Playbacks, *, endpoint: str | None = None) -> None:
+        self._inner = inner
+        self._playbacks = playbacks
+        self._endpoint = endpoint
+
+    @property
+    def kind(self) -> str:
+        """The harness's own."""
+        return self._inner.kind
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The harness's own."""
+        return self._inner.versions
+
+    def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
+        """The harness's own."""
+        return self._inner.check_options(options)
+
+    async def health(self) -> str | None:
+        """The harness's own."""
+        return await self._inner.health()
+
+    async def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Waiting | Terminal]:
+        """Play it. The contract is the port's."""
+        playback = self._playbacks.of_run(request.run_id)
+        if playback is None:
+            async for event in self._inner.run(request):
+                yield event
+            return
+        playback.begin()
+        async with aclosing(self._watched(self._told(request, playback), playback)) as events:
+            async for event in events:
+                match event:
+                    case Finished() | Failed():
+                        yield _judged(event, playback)
+                        return
+                    case MessageEnded(message=message) if message is not None:
+                        playback.saw(message)
+                    case ToolStarted() if playback.terms.mode == "live":
+                        playback.real += 1
+                    case _:
+                        pass
+                if playback.divergence is not None:
+                    yield event
+                    yield _judged(Finished(finish_reason="stop"), playback)
+                    return
+                yield _as_recorded(event, request)
+
+    def _told(self, request: HarnessRequest, playback: Playback) -> HarnessRequest:
+        """The request as the inner harness gets it."""
+        if playback.terms.mode == "live":
+            return request
+        if self.kind not in ASKS_FIRST:
+            raise RuntimeError(f"the harness {self.kind} cannot be played {playback.terms.mode}")
+        told = replace(request, answer_tool=playback.answer_tool)
+        if not playback.frozen:
+            return told
+        # A provider that nobody knows: what its models can do, and which oddities of its dialect to mind, is nothing
+        # of this replay's. Its name is put right in what the harness says about tokens.
+        model = None if request.model is None else f"{PROVIDER}/{request.model.partition('/')[2]}"
+        own = Credentials(
+            name=PROVIDER,
+            provider=PROVIDER,
+            api_key=playback.key,
+            base_url=self._endpoint or "http://127.0.0.1:9/v1",
+            api="openai-completions",
+        )
+        return replace(told, model=model, credentials=own)
+
+    async def _watched(
+        self, request: HarnessRequest, playback: Playback
+    ) -> AsyncGenerator[HarnessEvent | Waiting | Terminal, None]:
+        """The inner harness's events, until it is to be stopped while it waits for a tool."""
+        stopped = asyncio.ensure_future(playback.stopped.wait())
+        events = self._inner.run(request)
+        coming: asyncio.Future[HarnessEvent | Waiting | Terminal] | None = None
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(events))
+                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    yield Finished(finish_reason="stop")  # the verdict takes its place
+                    return
+                try:
+                    yield coming.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            stopped.cancel()
+            if coming is not None and not coming.done():
+                coming.cancel()
+                await asyncio.wait({coming})
+            close = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _judged(terminal: Terminal, playback: Playback) -> Terminal:
+    """The end as the recording wants it."""
+    if (verdict := playback.verdict) is not None:
+        return replace(verdict, cost=terminal.cost)
+    if isinstance(terminal, Finished):
+        playback.ended({"step": "end", "finish_reason": terminal.finish_reason})
+    elif not _tried_again(terminal):
+        playback.ended(failed_step(terminal.code))
+    verdict = playback.verdict
+    return terminal if verdict is None else replace(verdict, cost=terminal.cost)
+
+
+def _tried_again(failed: Failed) -> bool:
+    """Another attempt may go on as recorded; if none does, the result says so."""
+    return error_rule(failed.code).retriable if failed.retriable is None else failed.retriable
+
+
+def _as_recorded(event: HarnessEvent | Waiting, request: HarnessRequest) -> HarnessEvent | Waiting:
+    """Tokens are those of the provider that once answered."""
+    if isinstance(event, MessageEnded | TurnEnded) and event.usage is not None and event.usage.provider == PROVIDER:
+        return event.model_copy(update={"usage": _renamed(event.usage, request.model)})
+    return event
+
+
+def _renamed(usage: Usage, model: str | None) -> Usage:
+    return usage.model_copy(update={"provider": (model or PROVIDER).partition("/")[0]})
