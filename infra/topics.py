@@ -12,7 +12,7 @@ __all__ = ["TopicsError", "apply_topics", "every_topic", "read_plan"]
 
 def every_topic(topics: Topics) -> tuple[str, ...]:
     """Names of all topics under a prefix."""
-    return (*topics.outputs, topics.control, topics.invoke_requests)
+    return (*topics.outputs, topics.evaluations, topics.control, topics.invoke_requests)
 
 
 async def read_plan(

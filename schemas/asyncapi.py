@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from agentstream.schemas.examples import EXAMPLES
 from agentstream.schemas.headers import (
     CANCEL_RUN,
+    EVALUATION,
     FINISHED_RUN,
     INVOKE_REQUEST,
     INVOKE_RESULT,
@@ -76,6 +77,13 @@ _CHANNELS: Final = (
         summary="The workers' index of finished runs.",
     ),
     _Channel(
+        name="evaluations",
+        message=EVALUATION,
+        action="send",
+        key=_SESSION_KEY,
+        summary="What evaluators said of replayed runs; written by `agentstream compare --publish`, not by workers.",
+    ),
+    _Channel(
         name="deadLetters",
         message=_DEAD_LETTER,
         action="send",
@@ -103,6 +111,7 @@ def asyncapi(
         topics.stream_deltas,
         topics.assistant_messages,
         topics.finished_runs,
+        topics.evaluations,
         topics.dead_letters,
     )
     shown = {topics.control} if partitions is None else set(plans)

@@ -105,5 +105,20 @@ EXAMPLES: Final[Mapping[str, Mapping[str, JsonValue]]] = {
             "body_hash": "9f86d081884c7d65",
         }
     },
+    "evaluation": {
+        "a failure": {
+            "run_id": _RUN,
+            "session_id": "session-7",
+            "comparison_id": "0199e1b0-0000-7c3e-8f52-6d0f0a3b9c11",
+            "side": "candidate",
+            "replay_run_id": "replay-7-0199e1a0",
+            "gen_ai.evaluation.name": "exact",
+            "gen_ai.evaluation.score.value": 0.0,
+            "gen_ai.evaluation.score.label": "fail",
+            "gen_ai.evaluation.explanation": "another text",
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "evaluated_at": "2026-02-01T12:00:00Z",
+        }
+    },
 }
 """By short name of the wire model: examples by what they show."""

@@ -25,6 +25,7 @@ STREAM_EVENTS: Final = "agentstream.stream-events.v1"
 INVOKE_RESULT: Final = "agentstream.invoke-result.v1"
 FINISHED_RUN: Final = "agentstream.finished-run.v1"
 CANCEL_RUN: Final = "agentstream.cancel-run.v1"
+EVALUATION: Final = "agentstream.evaluation.v1"
 
 SOURCE: Final = "/agentstream"
 

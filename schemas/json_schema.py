@@ -14,8 +14,16 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from agentstream.schemas import defaults
 from agentstream.schemas.base import WireModel
+from agentstream.schemas.evaluations import EvaluationResult
 from agentstream.schemas.events import StreamEvents
-from agentstream.schemas.headers import CANCEL_RUN, FINISHED_RUN, INVOKE_REQUEST, INVOKE_RESULT, STREAM_EVENTS
+from agentstream.schemas.headers import (
+    CANCEL_RUN,
+    EVALUATION,
+    FINISHED_RUN,
+    INVOKE_REQUEST,
+    INVOKE_RESULT,
+    STREAM_EVENTS,
+)
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.results import FinishedRun, InvokeResult
 
@@ -28,6 +36,7 @@ WIRE_MODELS: Final[Mapping[str, tuple[type[WireModel], Direction]]] = {
     STREAM_EVENTS: (StreamEvents, "out"),
     INVOKE_RESULT: (InvokeResult, "out"),
     FINISHED_RUN: (FinishedRun, "out"),
+    EVALUATION: (EvaluationResult, "out"),
 }
 """By `ce_type`: the model, and whether callers write it (in) or workers do (out)."""
 

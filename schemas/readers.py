@@ -18,9 +18,11 @@ from pydantic import ValidationError
 
 from agentstream.schemas.base import WireModel
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
+from agentstream.schemas.evaluations import EvaluationResult
 from agentstream.schemas.events import StreamEvents
 from agentstream.schemas.headers import (
     CE_TYPE,
+    EVALUATION,
     FINISHED_RUN,
     INVOKE_RESULT,
     STREAM_EVENTS,
@@ -66,6 +68,11 @@ def decode_events(record: Record) -> StreamEvents | Problem:
 def decode_finished(record: Record) -> FinishedRun | Problem:
     """The line of the index, or what is wrong with the record."""
     return _read(FinishedRun, record, FINISHED_RUN)
+
+
+def decode_evaluation(record: Record) -> EvaluationResult | Problem:
+    """What an evaluator said, or what is wrong with the record."""
+    return _read(EvaluationResult, record, EVALUATION)
 
 
 def wrong_type(headers: Mapping[str, bytes], expected: str) -> Problem | None:

@@ -62,6 +62,11 @@ class Topics:
         return f"{self.prefix}dead-letters"
 
     @property
+    def evaluations(self) -> str:
+        """What evaluators said of replayed runs, keyed by session id. No worker needs it."""
+        return f"{self.prefix}evaluations"
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Topics that need a partition for every partition of the input."""
         return (self.stream_deltas, self.assistant_messages, self.finished_runs, self.dead_letters)
@@ -78,6 +83,7 @@ class Topics:
             of(self.assistant_messages, partitions, large, 30),
             of(self.finished_runs, partitions, MAX_REQUEST_BYTES, 30),
             of(self.dead_letters, partitions, large, 30),
+            of(self.evaluations, partitions, MAX_REQUEST_BYTES, 30),
             of(self.control, 1, MAX_REQUEST_BYTES, 30),
             of(self.invoke_requests, partitions, max_request_bytes, 30),
         )

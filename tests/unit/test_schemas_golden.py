@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 from agentstream.schemas.codec import decode_control, decode_events, decode_finished, decode_request, decode_result
 from agentstream.schemas.json_schema import WIRE_MODELS, short_name
+from agentstream.schemas.readers import decode_evaluation
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.tables import event_models
@@ -21,6 +22,7 @@ DECODERS: dict[str, Callable[[Record], object]] = {
     "stream-events": decode_events,
     "invoke-result": decode_result,
     "finished-run": decode_finished,
+    "evaluation": decode_evaluation,
 }
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 MODELS = {short_name(ce_type): model for ce_type, (model, _) in WIRE_MODELS.items()}

@@ -58,7 +58,7 @@ def test_growing_the_input_needs_consent_and_happens_last() -> None:
     plan = plan_topics(TOPICS, fresh(4), brokers=3, partitions=6)
     assert plan.consent is not None
     assert "from 4 to 6" in plan.consent
-    assert [step.name for step in plan.steps] == [*TOPICS.outputs, TOPICS.invoke_requests]
+    assert [step.name for step in plan.steps] == [*TOPICS.outputs, TOPICS.evaluations, TOPICS.invoke_requests]
 
 
 def test_a_growth_that_was_cut_short_is_refused_until_somebody_says_how_many() -> None:
