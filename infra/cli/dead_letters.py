@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -18,12 +18,10 @@ from agentstream.consumers.dead_letters import DeadLetters, NoSuchPartition, Sel
 from agentstream.consumers.readers import Expired
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
+from agentstream.infra.cli.instants import instant
 from agentstream.infra.cli.screen import Screen
 from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import ErrorCode, error_rule
-
-_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +75,8 @@ class Asked:
         return Selection(
             codes=frozenset(self.codes),
             session=self.session,
-            since=_instant("--since", self.since, now),
-            until=_instant("--until", self.until, now),
+            since=instant("--since", self.since, now),
+            until=instant("--until", self.until, now),
             headers=tuple((name, value) for name, _, value in (header.partition("=") for header in self.headers)),
             partition=self.partition,
             offset=self.offset,
@@ -215,15 +213,3 @@ async def _each(
         screen.note(f"left out: {broken} records of {letters.topic} that are no dead letters of agentstream", "yellow")
     if expired:
         screen.note(f"{expired} offsets expired before they were read", "yellow")
-
-
-def _instant(option: str, text: str | None, now: datetime) -> datetime | None:
-    if text is None:
-        return None
-    if ago := _AGO.fullmatch(text):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        fail(f"{option} {text}: must be like 2026-01-31T12:00:00Z, or 90m, 2h, 7d", USAGE)
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

@@ -234,8 +234,15 @@ class RecordingWriter:
         self.runs += 1
         self._sessions += run.turn == 0
         self._events += len(run.events)
-        self._statuses["unfinished" if run.result is None else run.result.status] += 1
+        self._statuses[status_of(run)] += 1
         self._gaps.update(run.gaps)
+
+
+def status_of(run: RecordedRun) -> str:
+    """How it ended; `unfinished` without a result, `case` for a data set's."""
+    if run.result is not None:
+        return run.result.status
+    return "case" if run.source is None else "unfinished"
 
 
 def clear_runs(directory: Path) -> None:

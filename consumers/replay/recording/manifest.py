@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +18,8 @@ VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 SPOOL: Final = "capture.sqlite"
 """What a capture has read so far; removed once the recording is whole."""
+
+_RUNS: Final = re.compile(r"runs-\d{5,}\.jsonl")
 
 
 class RecordingError(Exception):
@@ -79,11 +82,23 @@ class Manifest(WireModel):
     runs: Int = Field(ge=0, description="Runs in the recording.")
     sessions: Int = Field(ge=0, description="Sessions they belong to.")
     events: Int = Field(ge=0, description="Events of all of them.")
-    statuses: dict[str, Int] = Field(default_factory=dict, description="Runs by status; `unfinished`: no result.")
+    statuses: dict[str, Int] = Field(
+        default_factory=dict, description="Runs by status; `unfinished`: no result; `case`: of a data set."
+    )
     gaps: dict[Gap, Int] = Field(default_factory=dict, description="Runs by what is missing of them.")
     left_out: LeftOut = Field(default_factory=LeftOut, description="What is not in it.")
     redactions: tuple[Redaction, ...] = Field(default=(), description="What was taken out.")
     files: tuple[RunsFile, ...] = Field(description="The files of runs, in order.")
+
+
+def state_of(directory: Path) -> Literal["empty", "recording", "unfinished", "foreign"]:
+    """What a directory holds: nothing, a recording, half of one, or things that are none of ours. Raises OSError."""
+    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    if MANIFEST in names:
+        return "recording"
+    if not all(name.startswith((SPOOL, MANIFEST)) or _RUNS.fullmatch(name) for name in names):
+        return "foreign"
+    return "unfinished" if names else "empty"
 
 
 def our_version() -> str:

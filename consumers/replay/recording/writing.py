@@ -57,12 +57,11 @@ def write_recording(
         return writer.finish(**about)
 
 
-def begin(spool: Spool, typed: dict[str, JsonValue], selection: dict[str, JsonValue]) -> None:
-    """Note when a capture was begun, and what for."""
+def begin(spool: Spool, typed: dict[str, JsonValue]) -> None:
+    """Note when a capture was begun, and by which options."""
     with spool.transaction():
         spool.note("began", datetime.now(UTC).isoformat())
         spool.note("typed", typed)
-        spool.note("selection", selection)
 
 
 def _began(spool: Spool) -> datetime:

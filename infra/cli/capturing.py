@@ -1,0 +1,209 @@
+"""`agentstream capture`: from the topics, or from a file of cases, to a recording."""
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agentstream.consumers.replay.recording.capture import Capture
+from agentstream.consumers.replay.recording.files import RecordingWriter, clear, clear_spool
+from agentstream.consumers.replay.recording.importing import BrokenLine, read_cases
+from agentstream.consumers.replay.recording.manifest import MANIFEST, Manifest, RecordingError, state_of
+from agentstream.consumers.replay.recording.progress import Progress
+from agentstream.consumers.replay.recording.redacting import Rules
+from agentstream.consumers.replay.recording.selection import Selection
+from agentstream.consumers.replay.recording.spool import Spool
+from agentstream.consumers.replay.recording.writing import begin, write_recording
+from agentstream.infra.cli.context import Cluster, Context
+from agentstream.infra.cli.exits import USAGE, fail
+from agentstream.infra.cli.recordings import tell_manifest
+from agentstream.infra.cli.screen import Screen
+from agentstream.infra.cli.selecting import Typed
+from agentstream.infra.connection import redactor
+
+__all__ = ["Mode", "Typed", "run_capture", "run_import"]
+SHOWN_BROKEN = 20
+LOG_SECONDS = 10.0
+_TO_BEGIN = {
+    "recording": "holds a recording already; --force writes over it",
+    "unfinished": "holds an unfinished capture; --resume goes on with it, --force begins anew",
+    "foreign": "is not empty, and holds no recording",
+}
+_TO_RESUME = {
+    "recording": "the recording is whole, there is nothing to resume",
+    "empty": "there is nothing to resume",
+    "foreign": "is not empty, and holds no recording",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mode:
+    """The options that choose nothing."""
+
+    resume: bool
+    force: bool
+    as_json: bool
+
+
+def run_capture(context: Context, directory: Path, typed: Typed, mode: Mode) -> None:
+    """Record what is asked for, and say what it is."""
+    settings = context.settings()
+    context.quiet_logs(settings)
+    cluster = context.cluster(settings)
+    selection = typed.selection(datetime.now(UTC))
+    rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
+    made = _prepare(directory, mode)
+    spool = Spool(directory)
+    progress = _Progress()
+    try:
+        if spool.noted("began") is None:
+            begin(spool, typed.document)
+        else:
+            typed = _as_begun(spool, typed)
+            began = datetime.fromisoformat(str(spool.noted("began")))
+            selection = typed.selection(began)
+            rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
+        manifest = _record(cluster, directory, selection, spool, rules, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        Screen().note(f"stopped; what was read is kept: `agentstream capture {directory} --resume` goes on with it")
+        raise
+    except RecordingError:
+        spool.close()
+        _tidy(directory, made=made)
+        raise
+    finally:
+        progress.end()
+        spool.close()
+    clear_spool(directory)
+    _tell(directory, manifest, mode)
+
+
+def _record(
+    cluster: Cluster, directory: Path, selection: Selection, spool: Spool, rules: Rules, progress: "_Progress"
+) -> Manifest:
+    asyncio.run(Capture(cluster.connection, cluster.topics, selection, spool, told=progress).read())
+    brokers = cluster.connection.bootstrap_servers
+    return write_recording(
+        directory,
+        spool,
+        rules,
+        cluster.topics,
+        {"origin": "topics", "brokers": brokers, "selection": selection.document()},
+        told=progress,
+    )
+
+
+def _prepare(directory: Path, mode: Mode) -> bool:
+    """Whether the directory was made. Raises CommandError for one that cannot be used, or not like this."""
+    if mode.resume and mode.force:
+        fail("--resume goes on, --force begins anew: give one of them", USAGE)
+    try:
+        state = state_of(directory)
+        if mode.force and state in {"recording", "unfinished"}:
+            clear(directory)
+            state = "empty"
+        if state != ("unfinished" if mode.resume else "empty"):
+            fail(f"{directory}: {_TO_RESUME[state] if mode.resume else _TO_BEGIN[state]}", USAGE)
+        made = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"{directory}: cannot be used ({error.strerror})", USAGE)
+    return made
+
+
+def _as_begun(spool: Spool, typed: Typed) -> Typed:
+    noted = spool.noted("typed")
+    begun = Typed.of(noted)
+    if typed.document and typed.document != begun.document:
+        fail("--resume: the capture was begun with other options; leave them out, or begin anew with --force", USAGE)
+    return begun
+
+
+def _tidy(directory: Path, *, made: bool) -> None:
+    """Leave nothing of a capture that cannot succeed."""
+    if (directory / MANIFEST).exists():
+        return
+    clear(directory)
+    if made:
+        directory.rmdir()
+
+
+def run_import(context: Context, source: Path, directory: Path, typed: Typed, mode: Mode, *, skip_broken: bool) -> None:
+    """Make a recording of somebody's own cases."""
+    chosen = [name for name in typed.document if name not in {"patterns", "paths"}]
+    if chosen or mode.resume:
+        fail("--import takes all cases of the file, at once: options that choose runs, and --resume, do not go with it")
+    settings = context.settings()
+    context.quiet_logs(settings)
+    rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
+    made = _prepare(directory, mode)
+    screen, broken = Screen(), 0
+    try:
+        with RecordingWriter.open(directory) as writer:
+            for case in read_cases(source):
+                if isinstance(case, BrokenLine):
+                    broken += 1
+                    if broken <= SHOWN_BROKEN:
+                        screen.note(f"{source}:{case.number}: {case.why}", "yellow")
+                elif skip_broken or not broken:
+                    writer.append(rules.apply(case))
+            if broken > SHOWN_BROKEN:
+                screen.note(f"and {broken - SHOWN_BROKEN} more", "yellow")
+            if broken and not skip_broken:
+                raise RecordingError(f"{source}: {broken} broken lines; nothing was imported (--skip-broken: the rest)")
+            if not writer.runs:
+                raise RecordingError(f"{source}: holds no cases")
+            manifest = writer.finish(origin="import", redactions=rules.report())
+    except RecordingError:
+        _tidy(directory, made=made)
+        raise
+    _tell(directory, manifest, mode)
+
+
+def _tell(directory: Path, manifest: Manifest, mode: Mode) -> None:
+    screen = Screen()
+    if mode.as_json:
+        screen.json(manifest.model_dump(mode="json", exclude_none=True), pretty=True)
+        return
+    screen.out(f"recorded in {directory}")
+    tell_manifest(screen, manifest)
+
+
+class _Progress:
+    """One line that counts up on a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._step = ""
+        self._began = self._said_at = time.monotonic()
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.step != self._step:
+            self._step, self._began = progress.step, now
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{_line(progress, now - self._began)}")
+            sys.stderr.flush()
+            self._open = True
+        elif now - self._said_at >= LOG_SECONDS:
+            self._said_at = now
+            sys.stderr.write(f"{_line(progress, now - self._began)}\n")
+
+    def end(self) -> None:
+        """What comes next begins on a line of its own."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+
+
+def _line(progress: Progress, seconds: float) -> str:
+    said = f"{progress.step}: {progress.done:,} of {progress.total:,}, {progress.runs:,} runs"
+    if seconds < 1.0 or not progress.since_begin:
+        return said
+    rate = progress.since_begin / seconds
+    left = (progress.total - progress.done) / rate
+    return f"{said}, {rate:,.0f}/s, {left:,.0f} s left"

@@ -1,0 +1,22 @@
+"""Points in time as people type them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from agentstream.infra.cli.exits import USAGE, fail
+
+_AGO = re.compile(r"(\d{1,6})([smhd])(?: ago)?", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def instant(option: str, text: str | None, now: datetime) -> datetime | None:
+    """What an option's text means: RFC 3339, or so long ago. Raises CommandError."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option} {text}: must be like 2026-01-31T12:00:00Z, or 90m, 2h, 7d", USAGE)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
