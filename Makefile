@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check lint types links node-test chaos bench lock format clean
+.PHONY: help bootstrap demo test check lint types links node-test chaos bench backends lock format clean
 
 help: ## Say what there is
 	@printf 'agentstream: run AI agents from Kafka\n\nusage: make TARGET\n\n'
@@ -38,6 +38,10 @@ chaos: bootstrap ## Kill workers and brokers for a long time (CHAOS_SCENARIO=net
 
 bench: bootstrap ## Measure
 	@$(PYTEST) -m bench -s
+
+backends: bootstrap ## Send spans to Arize Phoenix, and look at what it makes of them
+	@$(BIN)/python -m tests.backends.install
+	@$(PYTEST) -m backend tests/backends
 
 format: bootstrap ## Let ruff format and fix what it can
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

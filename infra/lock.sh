@@ -10,6 +10,8 @@ resolve() {
 }
 resolve pyproject.toml -o requirements.txt
 resolve pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+# With extras: pip asks for them to be pinned too.
+resolve --no-strip-extras tests/backends/requirements.in -o tests/backends/requirements.txt
 
 jars=$(mktemp -d)
 trap 'rm -rf "$jars"' EXIT

@@ -15,6 +15,7 @@ from agentstream.consumers.bill import Bill
 from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
+from agentstream.consumers.tracing.content import Output
 from agentstream.consumers.tracing.ids import span_id_of
 from agentstream.consumers.tracing.spans import (
     NEVER_ENDED,
@@ -79,6 +80,7 @@ class AttemptSpans:
         self._chat: ChatSpan | None = None
         self._chats = 0
         self._history = list(facts.messages)
+        self._said: list[Output] = []
         provider, _, model = (facts.model or "").partition("/")
         self._model: Attributes = (
             {names.PROVIDER: names.PROVIDERS.get(provider, provider), names.REQUEST_MODEL: model} if model else {}
@@ -109,7 +111,7 @@ class AttemptSpans:
             links=links,
             when=when,
         )
-        self._show(self.agent, names.INPUT_MESSAGES, names.INPUT_VALUE, facts.messages)
+        self._show_asked(self.agent, facts.messages)
 
     def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         """It happened then."""
@@ -150,9 +152,7 @@ class AttemptSpans:
         if cost is not None:
             said |= {names.COST: cost.amount, names.COST_CURRENCY: cost.currency}
         self.agent.set({**said, **self._make.usage(self._bill.usage)})
-        added = self._history[len(self._facts.messages) :]
-        said_by_it = [message for message in added if message.role == "assistant"]
-        self._show(self.agent, names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, said_by_it)
+        self._show_said(self.agent, self._said)
         self.agent.end(at, error)
 
     @property
@@ -216,22 +216,29 @@ class AttemptSpans:
             span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
             when=self._when,
         )
-        self._show(span, names.INPUT_MESSAGES, names.INPUT_VALUE, self._history)
+        self._show_asked(span, self._history)
         self._chat = ChatSpan(self._make, span)
 
     def _end_message(self, event: MessageEnded, at: int) -> None:
         self._bill.saw(event)
-        said = () if event.message is None else (event.message,)
+        message, content = event.message, self._make.content
+        said: list[Output] = [] if message is None else [(message, event.finish_reason)]
         if self._chat is not None and _is_assistants(event):
-            self._show(self._chat.span, names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, said)
+            self._show_said(self._chat.span, said)
             self._chat.stop(at, event.finish_reason, event.usage)
-        if self._make.content is not None:
-            self._history += said
+        if content is not None and message is not None:
+            self._history.append(message)
+            self._said += said if message.role == "assistant" else []
 
-    def _show(self, span: TimedSpan, name: str, openinference: str, messages: Sequence[Message]) -> None:
+    def _show_said(self, span: TimedSpan, said: Sequence[Output]) -> None:
+        content = self._make.content
+        if content is not None and said and span.is_recording:
+            span.set(self._make.both(names.OUTPUT_MESSAGES, names.OUTPUT_VALUE, content.outputs(said)))
+
+    def _show_asked(self, span: TimedSpan, messages: Sequence[Message]) -> None:
         content = self._make.content
         if content is not None and messages and span.is_recording:
-            span.set(self._make.both(name, openinference, content.messages(messages)))
+            span.set(self._make.both(names.INPUT_MESSAGES, names.INPUT_VALUE, content.messages(messages)))
 
 
 def _is_assistants(event: MessageEnded) -> bool:

@@ -4,15 +4,18 @@ Only made where the operator asked for content: by default no span holds a word 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import JsonValue
 
 from agentstream.consumers.redaction import Redactor
 from agentstream.producers.spans import clean
-from agentstream.schemas.messages import Message
+from agentstream.schemas.messages import FinishReason, Message
+from agentstream.schemas.span_names import OTHER
 
+Output = tuple[Message, FinishReason | None]
+"""What a model said, and why it ended there."""
 Item = TypeVar("Item")
 MAX_TEXT: Final = 8_192
 """Characters of one text inside a message, arguments or a result."""
@@ -32,10 +35,23 @@ class Content:
     def messages(self, messages: Sequence[Message]) -> str:
         """The newest of the messages that fit, in order, as JSON under the conventions' names; of the last at least who
         spoke."""
+        return self._fitting([message.model_dump(mode="json", exclude_none=True) for message in messages])
+
+    def outputs(self, said: Sequence[Output]) -> str:
+        """The same of what a model said. Each says why it ended there: the conventions' schema wants it, and Phoenix
+        shows none of the messages if one of them does not."""
+        return self._fitting(
+            [
+                {**message.model_dump(mode="json", exclude_none=True), "finish_reason": reason or OTHER}
+                for message, reason in said
+            ]
+        )
+
+    def _fitting(self, messages: Sequence[Mapping[str, JsonValue]]) -> str:
         shown: list[str] = []
         size = 2
         for message in reversed(messages):
-            text = self._newest(message) if not shown else self._message(message, MAX_TEXT)
+            text = self._newest(message) if not shown else self._json({**message}, MAX_TEXT)
             size += len(text) + 1
             if size > MAX_ATTRIBUTE:
                 break
@@ -49,13 +65,10 @@ class Content:
         shown = self._json(value, MAX_TEXT)
         return shown if len(shown) <= MAX_ATTRIBUTE else shown[:MAX_ATTRIBUTE] + CUT
 
-    def _newest(self, message: Message) -> str:
-        sizes = (self._message(message, limit) for limit in (MAX_TEXT, SHORT_TEXT))
-        nothing = self._json({"role": message.role, "parts": [{"type": "text", "content": CUT}]}, MAX_TEXT)
+    def _newest(self, message: Mapping[str, JsonValue]) -> str:
+        sizes = (self._json({**message}, limit) for limit in (MAX_TEXT, SHORT_TEXT))
+        nothing = self._json({**message, "parts": [{"type": "text", "content": CUT}]}, MAX_TEXT)
         return next((text for text in sizes if len(text) + 3 <= MAX_ATTRIBUTE), nothing)
-
-    def _message(self, message: Message, limit: int) -> str:
-        return self._json(message.model_dump(mode="json", exclude_none=True), limit)
 
     def _json(self, value: JsonValue, limit: int) -> str:
         return clean(json.dumps(self._cut(value, limit), ensure_ascii=False, separators=(",", ":")))

@@ -160,4 +160,7 @@ def test_a_model_call_shows_what_the_model_was_given_and_what_it_said() -> None:
     ]
     assert given == [["user"], ["user", "assistant", "tool"]]
     said = json.loads(str(by_name(recorder.spans, "invoke_agent h").attributes[names.OUTPUT_MESSAGES]))
-    assert [message["role"] for message in said] == ["assistant", "assistant"]
+    assert [(message["role"], message["finish_reason"]) for message in said] == [
+        ("assistant", "tool_call"),
+        ("assistant", "stop"),
+    ]
