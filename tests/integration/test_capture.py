@@ -18,10 +18,10 @@ from agentstream.schemas.events import PartDelta, RunEnded, RunStarted, ToolEnde
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
 from tests.chaos.inside import plan_of, serving
+from tests.support.captures import capture, captured
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.gated import GatedHarness
 from tests.support.outputs import answer, outputs_of
-from tests.support.captures import capture, captured
 from tests.support.worker_process import worker_process
 from tests.support.workers import plan_of as gated_plan
 from tests.support.workers import quick, working

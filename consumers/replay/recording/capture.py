@@ -17,7 +17,7 @@ from agentstream.consumers.replay.recording.stretch import Batch, Stretch
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.codec import Delivery, decode_delivery, decode_events, decode_result
 from agentstream.schemas.errors import Problem
-from agentstream.schemas.headers import CE_ID, REQUEST, header_text, last_wins
+from agentstream.schemas.headers import CE_ID, CE_SUBJECT, REQUEST, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.results import InvokeResult
@@ -26,7 +26,7 @@ from agentstream.schemas.topics import Topics
 CLOCKS_MS: Final = 3_600_000
 """A caller's clock stamps the request, a worker's its result: so far apart they may be."""
 AROUND_MS: Final = 300_000
-"""How far before its attempt began or behind its end an event may stand: one worker's clock stamps them all."""
+"""How far before its attempt began or behind its result an event may stand: one clock stamps them all."""
 TOLD_EVERY_SECONDS: Final = 0.2
 Take = Callable[[Iterable[Record]], None]
 Ranges = Callable[[Stretch], Awaitable[list[TopicRange]]]
@@ -167,7 +167,7 @@ class Capture:
                 continue
             number, _, request = waiting
             if self._selection.wants_outcome(InvokeRequest.model_validate_json(request), result):
-                self._spool.add_result(number, _row(result, events=self._selection.events))
+                self._spool.add_result(number, _row(result, record.timestamp_ms, events=self._selection.events))
             else:
                 self._spool.drop([number])
 
@@ -185,10 +185,12 @@ class Capture:
     def _events(self, records: Iterable[Record]) -> None:
         rows: list[tuple[int, int, int, bytes]] = []
         for record in records:
-            attempt_id, first_seq = _attempt_of(record)
-            if attempt_id is None:
+            found = _attempt_of(record)
+            if found is None:
                 self._left_out["unreadable"] += 1
-            elif (number := self._spool.run_of_attempt(attempt_id)) is not None:
+                continue
+            run_id, attempt_id, first_seq = found
+            if (number := self._spool.run_of_attempt(run_id, attempt_id)) is not None:
                 rows.append((number, first_seq, record.position.offset, record.value or b""))
         self._spool.add_events(rows)
 
@@ -228,26 +230,28 @@ def _is_of(record: Record, topic: str, offset: int) -> bool:
     return named is None or named == f"{topic}/{record.position.partition}/{offset}"
 
 
-def _row(result: InvokeResult, *, events: bool) -> ResultRow:
-    ended_ms = int(result.ended_at.timestamp() * 1000)
-    began = result.started_at or result.ended_at
+def _row(result: InvokeResult, timestamp_ms: int, *, events: bool) -> ResultRow:
+    # The result's record is stamped by the clock that stamped those of its events, the worker's or the broker's; what
+    # stands in the result may be another one's.
+    lasted = result.ended_at - (result.started_at or result.ended_at)
     return ResultRow(
         result=result.to_bytes(),
         attempt_id=result.attempt_id if events and result.last_seq >= 0 else None,
-        began_ms=int(began.timestamp() * 1000),
-        ended_ms=ended_ms,
+        began_ms=timestamp_ms - int(lasted.total_seconds() * 1000),
+        ended_ms=timestamp_ms,
     )
 
 
-def _attempt_of(record: Record) -> tuple[str | None, int]:
-    """The attempt and the first `seq` of a delta record: by its `ce_id`, which our producers write; else by its body.
+def _attempt_of(record: Record) -> tuple[str, str, int] | None:
+    """Run, attempt and first `seq` of a delta record: by the headers that our producers write, else by its body.
 
-    Reading a header takes a tenth of the time that reading the body does, and most records may be of runs not meant.
+    Reading headers takes a tenth of the time that reading the body does, and most records may be of runs not meant.
     """
-    for name, value in record.headers:
-        if name == CE_ID:
-            attempt_id, _, seq = (value or b"").decode("ascii", "replace").rpartition("-")
-            if attempt_id and seq.isdecimal():
-                return attempt_id, int(seq)
+    headers = dict(record.headers)
+    subject, event = headers.get(CE_SUBJECT), headers.get(CE_ID)
+    if subject and event:
+        attempt_id, _, seq = event.decode("ascii", "replace").rpartition("-")
+        if attempt_id and seq.isdecimal():
+            return subject.decode("ascii", "replace"), attempt_id, int(seq)
     found = decode_events(record)
-    return (None, 0) if isinstance(found, Problem) else (found.attempt_id, found.first_seq)
+    return None if isinstance(found, Problem) else (found.run_id, found.attempt_id, found.first_seq)

@@ -28,7 +28,6 @@ CREATE TABLE IF NOT EXISTS runs (
     request BLOB NOT NULL, result BLOB, attempt_id TEXT, began_ms INTEGER, ended_ms INTEGER,
     place INTEGER UNIQUE, turn INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS runs_by_position ON runs (partition, "offset");
-CREATE INDEX IF NOT EXISTS runs_by_attempt ON runs (attempt_id) WHERE attempt_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS runs_open ON runs (number) WHERE result IS NULL;
 CREATE TABLE IF NOT EXISTS events (
     run INTEGER NOT NULL, first_seq INTEGER NOT NULL, "offset" INTEGER NOT NULL, value BLOB NOT NULL,
@@ -193,8 +192,9 @@ class Spool:
             "WHERE ranked.number = runs.number"
         )
 
-    def _run_of_attempt(self, attempt_id: str) -> int | None:
-        row = self._db.execute("SELECT number FROM runs WHERE attempt_id = ?", (attempt_id,)).fetchone()
+    def _run_of_attempt(self, run_id: str, attempt_id: str) -> int | None:
+        query = "SELECT number FROM runs WHERE run_id = ? AND attempt_id = ?"
+        row = self._db.execute(query, (run_id, attempt_id)).fetchone()
         return None if row is None else int(row[0])
 
     def add_events(self, rows: Iterable[tuple[int, int, int, bytes]]) -> None:
