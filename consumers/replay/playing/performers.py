@@ -53,6 +53,8 @@ class InProcess:
                 trace=trace,
             )
         self._offset += 1
+        # Nobody reads the events of a run here; to number and cut them took 40 % of its time.
+        parameters = replace(parameters, stream="none")
         admitted = Admitted(
             request=request,
             position=Position(topic=_TOPIC, partition=0, offset=self._offset),

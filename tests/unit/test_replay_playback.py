@@ -1,0 +1,83 @@
+"""What a frozen run's model is answered, and how its conversation is compared with the recorded one."""
+
+import pytest
+
+from agentstream.consumers.replay.playing import Playback, ReplayTerms, Tape
+from agentstream.consumers.replay.playing.playback import Said
+from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.recordings import RecordedRun
+from tests.support.replays import Case, record_scripted, scripted
+
+CALL = ("read", {"path": "a", "n": 1})
+USER = Said(role="user", text="hi")
+ASKED = Said(role="assistant", text="", calls=(CALL,))
+TOLD = Said(role="tool", text="A")
+
+
+@pytest.fixture
+async def run() -> RecordedRun:
+    tool = {"name": "read", "arguments": {"path": "a", "n": 1}, "result": "A"}
+    usage = {"provider": "p", "model": "m", "input_tokens": 9, "output_tokens": 1}
+    return (await record_scripted(Case(parameters=scripted("done", tool, usage=usage))))[0]
+
+
+def played(run: RecordedRun) -> Playback:
+    return Playback(Tape.of(run), ReplayTerms(mode="frozen"), messages=run.request.messages)
+
+
+async def test_each_call_gets_the_answer_of_its_place(run: RecordedRun) -> None:
+    playback = played(run)
+    first, second = playback.answer_model([USER]), playback.answer_model([USER, ASKED, TOLD])
+    assert first is not None
+    assert second is not None
+    assert ([call.name for call in first.calls], first.finish_reason) == (["read"], "tool_call")
+    assert (second.text, second.finish_reason) == ("done", "stop")
+    assert second.usage is not None
+    assert second.usage.input_tokens == 9
+    assert playback.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        ([Said(role="user", text="ho"), ASKED, TOLD], "the model is asked something else than the user said"),
+        ([USER, ASKED, Said(role="tool", text="B")], "the model is told another history before its 2nd answer"),
+        ([USER, ASKED], "the model is told another history before its 2nd answer"),
+        (
+            [USER, Said(role="assistant", text="", calls=(("read", {"path": "b"}),)), TOLD],
+            "the model is told another history before its 2nd answer",
+        ),
+        ([USER, TOLD, ASKED], "the model is told another history before its 2nd answer"),
+    ],
+)
+async def test_a_conversation_that_went_another_way_is_not_answered(
+    run: RecordedRun, sent: list[Said], what: str
+) -> None:
+    playback = played(run)
+    playback.answer_model([USER])
+    assert playback.answer_model(sent) is None
+    assert playback.divergence is not None
+    assert playback.divergence.what == what
+    assert playback.answer_model([USER, ASKED, TOLD]) is None, "what left the recording does not come back to it"
+
+
+async def test_a_call_too_many_is_a_divergence_unless_the_recorded_run_failed_there(run: RecordedRun) -> None:
+    playback = played(run)
+    for sent in ([USER], [USER, ASKED, TOLD]):
+        assert playback.answer_model(sent) is not None
+    assert playback.answer_model([USER]) is None
+    assert playback.divergence is not None
+    assert playback.divergence.what == "the model is called a 3rd time, the recording has 2 answers"
+    failed = (await record_scripted(Case(parameters=scripted("no", error="provider_auth"))))[0]
+    playback = played(failed)
+    assert playback.answer_model([USER]) is None
+    assert playback.divergence is None
+    assert playback.verdict is not None
+    assert (playback.verdict.code, playback.verdict.retriable) == (ErrorCode.PROVIDER_AUTH, False)
+
+
+async def test_another_attempt_begins_with_the_first_answer(run: RecordedRun) -> None:
+    playback = played(run)
+    first = playback.answer_model([USER])
+    playback.begin()
+    assert playback.answer_model([USER]) == first
