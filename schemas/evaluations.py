@@ -32,4 +32,7 @@ class EvaluationResult(WireModel):
         default=None, alias="gen_ai.evaluation.explanation", description="Why, or what the evaluator raised."
     )
     trace_id: str | None = Field(default=None, description="W3C trace id of the run that was judged, 32 hex digits.")
+    span_id: str | None = Field(default=None, description="The span of the run's attempt in that trace, 16 hex digits.")
+    recorded_trace_id: str | None = Field(default=None, description="W3C trace id of the recorded run, 32 hex digits.")
+    recorded_span_id: str | None = Field(default=None, description="The span of the recorded run's attempt in there.")
     evaluated_at: Instant = Field(description="When the comparison was made.")

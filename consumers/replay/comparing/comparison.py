@@ -29,7 +29,9 @@ from agentstream.consumers.replay.comparing.evidence import (
     read_lines,
 )
 from agentstream.consumers.replay.comparing.sides import Answers, Run
+from agentstream.consumers.tracing.ids import span_id_of
 from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.results import InvokeResult
 
 SEED: Final = 20_260_101
 _AT_ONCE: Final = 16
@@ -166,10 +168,19 @@ def _answer_line(run: Run, side: Side) -> AnswerLine:
         tool_calls=tuple(f"{call.name}({canonical(call.arguments)})" for call in answer.tool_calls),
         replay_run_id=answer.result.run_id if answer.result.run_id != case.run_id else None,
         trace_id=answer.result.trace_id,
+        span_id=_span_id(answer.result),
         recorded_trace_id=case.result.trace_id if case.result is not None else None,
+        recorded_span_id=_span_id(case.result),
         partition=case.source.partition if case.source is not None else None,
         divergence=run.divergence.what if run.divergence is not None else None,
     )
+
+
+def _span_id(result: InvokeResult | None) -> str | None:
+    """The span of the attempt that the result is of: its id follows from the attempt's."""
+    if result is None or result.trace_id is None or result.attempt_id is None:
+        return None
+    return span_id_of(result.attempt_id, "agent", 0)
 
 
 async def _outcome(run: Run, side: Side, one: NamedEvaluator) -> OutcomeLine:

@@ -64,7 +64,9 @@ class AnswerLine(OfRun):
     tool_calls: tuple[str, ...] = Field(default=(), description="Tool calls, as name(arguments).")
     replay_run_id: RunId | None = Field(default=None, description="The run's own id, where it was replayed.")
     trace_id: str | None = Field(default=None, description="The trace of this run.")
+    span_id: str | None = Field(default=None, description="The span of its attempt in there.")
     recorded_trace_id: str | None = Field(default=None, description="The trace of the recorded run.")
+    recorded_span_id: str | None = Field(default=None, description="The span of its attempt in there.")
     partition: Int | None = Field(default=None, ge=0, description="Partition of the recorded request, where known.")
     divergence: str | None = Field(default=None, description="Where a frozen or hybrid replay left the recording.")
 

@@ -72,7 +72,7 @@ class GivenAnswers:
 
 
 @dataclass(kw_only=True, slots=True)
-class ReplayDirectory:
+class ReplayAnswers:
     """A replay on disk: where each case's lines begin in `results.jsonl`. Holds 100 bytes a run, and no run."""
 
     directory: Path
@@ -84,7 +84,7 @@ class ReplayDirectory:
     _places: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path) -> "ReplayDirectory":
+    def open(cls, directory: Path) -> "ReplayAnswers":
         """Index it. Raises ComparisonError where it is missing, empty or damaged anywhere but in its last line."""
         path = directory / RESULTS
         replay = cls(directory=directory, name=directory.name or str(directory))

@@ -1,0 +1,95 @@
+"""A comparison in plain lines: a table row for each evaluator, and which cases changed."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from agentstream.consumers.replay.comparing.comparison import Comparison
+from agentstream.consumers.replay.comparing.summary import EvaluatorSummary, SideSummary
+from agentstream.consumers.replay.comparing.verdict import FEW_CLUSTERS, Verdict
+
+COLUMNS = ("evaluator", "baseline", "candidate", "difference (95%)", "better", "worse", "cases", "noise")
+STATE_WORDS = {"passed": "passed", "failed": "FAILED", "not_judged": "NOT JUDGED"}
+_NAMED = 5
+
+
+def table_rows(summaries: Sequence[EvaluatorSummary]) -> list[tuple[str, ...]]:
+    """One row for each evaluator, under `COLUMNS`. `*` marks a difference whose interval leaves 0 out."""
+    return [_row(one) for one in summaries]
+
+
+def remarks(comparison: Comparison, summaries: Sequence[EvaluatorSummary]) -> Iterator[str]:
+    """What stands below the table: what changed, what was left out, how rough the intervals are."""
+    for one in summaries:
+        yield from _of_evaluator(one)
+    reasons = Counter((line.side, line.why) for line in comparison.missing)
+    for (side, why), count in reasons.most_common(_NAMED):
+        yield f"{count} cases without {side}: {why}"
+    if comparison.diverged:
+        yield f"{len(comparison.diverged)} cases left the recording: {_some(comparison.diverged)}"
+    yield from comparison.about.notes
+
+
+def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
+    name = one.evaluator.name
+    if one.kind == "passed":
+        for word, changed in (("worse", one.worse), ("better", one.better)):
+            if changed:
+                yield f"{name} {word}: {_some(changed)}"
+    if one.mcnemar is not None and (one.better or one.worse):
+        yield f"{name}: McNemar's exact test p = {one.mcnemar:.3g}"
+    for side, summary in (("baseline", one.baseline), ("candidate", one.candidate)):
+        if summary is not None and summary.pass_at:
+            yield f"{name} {side}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in summary.pass_at)
+    if one.noise is not None:
+        low, high = one.noise.interval
+        yield (
+            f"{name}: the baseline against itself: {100 * one.noise.changed:.1f}% change, "
+            f"difference {one.noise.difference:+.4g} [{low:.4g}, {high:.4g}] over {one.noise.cases} cases"
+        )
+    if one.failures:
+        yield f"{name}: raised on {one.failures} answers, which are not counted"
+    if 0 < one.clusters < one.cases and one.clusters < FEW_CLUSTERS:
+        yield f"{name}: {one.cases} cases of only {one.clusters} sessions: the interval is rough"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """A line for each rule, then one for all of them."""
+    for one in verdict.rules:
+        yield f"{STATE_WORDS[one.state]}: {one.rule}: {one.why}"
+    if verdict.rules:
+        yield f"verdict: {STATE_WORDS[verdict.state]}"
+
+
+def figure(value: float, *, share: bool) -> str:
+    """A number as people read it."""
+    return f"{100 * value:.1f}%" if share else f"{value:.4g}"
+
+
+def _row(one: EvaluatorSummary) -> tuple[str, ...]:
+    share = one.kind == "passed" or one.evaluator.name == "errors"
+    name = f"{one.evaluator.name} ({one.evaluator.unit})" if one.evaluator.unit else one.evaluator.name
+    cases = f"{one.cases}" + (f" (−{one.left_out})" if one.left_out else "")
+    if one.baseline is None or one.candidate is None:
+        return (name, "–", "–", "–", "–", "–", cases, "–")
+    low, high = (figure(edge, share=share) for edge in one.interval)
+    mark = " *" if one.is_clear else ""
+    sign = "+" if one.difference > 0 else ""
+    return (
+        name,
+        _side(one.baseline, share=share),
+        _side(one.candidate, share=share),
+        f"{sign}{figure(one.difference, share=share)} [{low}, {high}]{mark}",
+        str(len(one.better)),
+        str(len(one.worse)),
+        cases,
+        "–" if one.noise is None else f"{100 * one.noise.changed:.1f}% change",
+    )
+
+
+def _side(side: SideSummary, *, share: bool) -> str:
+    return figure(side.mean, share=share)
