@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from agentstream.infra.cli.compare_command import compare
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.exits import HELP
@@ -29,6 +30,7 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(recording_app, name="recording")
 app.command(epilog=HELP)(capture)
 app.command(epilog=HELP)(replay)
+app.command(epilog=HELP)(compare)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

@@ -36,6 +36,7 @@ _BY_NAME: Final = {
     "ResultExpired": FAILED,
     "RunIdTaken": USAGE,
     "ReplayError": USAGE,
+    "ComparisonError": USAGE,
     "DockerException": UNAVAILABLE,
     "RecordingError": USAGE,
 }

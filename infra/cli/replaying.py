@@ -1,7 +1,6 @@
 """`agentstream replay`."""
 
 import asyncio
-import hashlib
 import secrets
 import sys
 import time
@@ -63,7 +62,7 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
         id=secrets.token_hex(5),
         created_at=datetime.now(UTC),
         recording=wanted.recording.resolve().name,
-        recording_hash=hashlib.sha256("".join(part.sha256 for part in recording.manifest.files).encode()).hexdigest(),
+        recording_hash=recording.manifest.content_hash,
         runs=len(recording),
         terms=terms,
     )

@@ -1,5 +1,6 @@
 """What is in a recording: `manifest.json`, written last. A directory without one holds no finished recording."""
 
+import hashlib
 import json
 import os
 import re
@@ -89,6 +90,11 @@ class Manifest(WireModel):
     left_out: LeftOut = Field(default_factory=LeftOut, description="What is not in it.")
     redactions: tuple[Redaction, ...] = Field(default=(), description="What was taken out.")
     files: tuple[RunsFile, ...] = Field(description="The files of runs, in order.")
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of the files' hashes: which recording it is, whatever it is called."""
+        return hashlib.sha256("".join(part.sha256 for part in self.files).encode()).hexdigest()
 
 
 def state_of(directory: Path) -> Literal["empty", "recording", "unfinished", "foreign"]:

@@ -1,0 +1,168 @@
+"""`agentstream compare`."""
+
+import asyncio
+import json
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from agentstream.consumers.replay.comparing.answers import ComparisonError
+from agentstream.consumers.replay.comparing.comparison import Sources
+from agentstream.consumers.replay.comparing.report import Report, make_report
+from agentstream.consumers.replay.comparing.sides import Answers, Recorded, ReplayAnswers
+from agentstream.consumers.replay.comparing.specs import EvaluatorFile, read_evaluator_file
+from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
+from agentstream.consumers.replay.playing.directory import read_manifest
+from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+NOT_JUDGED = 2
+_STYLES = {"passed": "green", "failed": "red", "not_judged": "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outputs:
+    """Where the comparison goes."""
+
+    directory: Path | None = None
+    """Where all files go."""
+    jsonl: Path | None = None
+    """Where the evidence goes."""
+    html: Path | None = None
+    """Where the page goes."""
+    junit: Path | None = None
+    """Where the XML goes."""
+    publish: bool = False
+    """Whether outcomes go to the topic of evaluations."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What stands on the command line."""
+
+    recording: Path
+    """The recording."""
+    replay: Path
+    """The replay to judge."""
+    baseline: str
+    """`recording`, or the directory of another replay."""
+    specs: tuple[str, ...]
+    """Evaluators of the command line."""
+    evaluator_file: Path | None
+    """A file with more, and with rules."""
+    rules: tuple[str, ...]
+    """Rules of the command line."""
+    max_left_out: float
+    """Of the cases, how many a rule may lack."""
+    judge_model: str | None
+    """The model that judges."""
+    seed: int
+    """Of every resampling."""
+    outputs: Outputs
+    """Where it goes."""
+
+
+def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
+    """Compare, write, print; the exit code is the verdict's."""
+    with TemporaryDirectory(prefix="agentstream-compare-") as scratch:
+        report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
+        _write(report, wanted.outputs)
+        screen = Screen()
+        if as_json:
+            screen.json(report.document(), pretty=True)
+        else:
+            _show(report, screen)
+        if wanted.outputs.publish:
+            sent = asyncio.run(_publish(context, report))
+            screen.note(f"{sent} evaluations published")
+    code = report.verdict.exit_code
+    if not any(one.cases for one in report.summaries):
+        screen.note("no case has both sides: nothing was compared", "yellow")
+        code = code or NOT_JUDGED
+    if code:
+        sys.exit(code)
+
+
+async def _compare(wanted: Wanted, directory: Path) -> Report:
+    recording = RecordingReader.open(wanted.recording)
+    given = read_evaluator_file(wanted.evaluator_file) if wanted.evaluator_file else EvaluatorFile(specs=())
+    sources = Sources(
+        recording=wanted.recording.name,
+        baseline=Recorded() if wanted.baseline == "recording" else _replay(Path(wanted.baseline), recording),
+        candidate=_replay(wanted.replay, recording),
+        seed=wanted.seed,
+    )
+    return await make_report(
+        sources,
+        recording,
+        evaluators=(*given.specs, *wanted.specs),
+        fail_if=(*given.fail_if, *wanted.rules),
+        out=directory,
+        max_left_out=wanted.max_left_out,
+        judge_model=wanted.judge_model,
+    )
+
+
+def _replay(directory: Path, recording: RecordingReader) -> Answers:
+    manifest = read_manifest(directory)
+    if manifest.recording_hash != recording.manifest.content_hash:
+        raise ComparisonError(f"{directory}: is a replay of another recording, {manifest.recording}")
+    return ReplayAnswers.open(directory)
+
+
+def _write(report: Report, outputs: Outputs) -> None:
+    directory = outputs.directory
+    if outputs.jsonl is not None:
+        outputs.jsonl.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(report.evidence, outputs.jsonl)
+    for page in (outputs.html, directory and directory / "report.html"):
+        if page is not None:
+            report.write_html(page)
+    for xml in (outputs.junit, directory and directory / "junit.xml"):
+        if xml is not None:
+            report.write_junit(xml)
+    if directory is not None:
+        text = json.dumps(report.document(), ensure_ascii=False, indent=2)
+        (directory / "report.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _show(report: Report, screen: Screen) -> None:
+    about = report.comparison.about
+    screen.note(f"{about.candidate} against {about.baseline}, recording {about.recording}; * is clear of 0 at 95%")
+    if not screen.for_people:
+        screen.out("\t".join(COLUMNS))
+    screen.table(COLUMNS, table_rows(report.summaries))
+    for line in report.lines():
+        screen.out(line)
+
+
+async def _publish(context: Context, report: Report) -> int:
+    """To the topic, and as spans where OpenTelemetry's variables name a place for them."""
+    from agentstream.consumers.replay.comparing.spans import trace_evaluations
+    from agentstream.infra.telemetry.environment import Destination, telemetry_settings
+    from agentstream.infra.telemetry.opening import open_telemetry
+    from agentstream.producers.evaluations import EvaluationProducer
+    from agentstream.producers.kafka import idempotent_producer
+    from agentstream.schemas.topics import MAX_REQUEST_BYTES
+
+    settings = context.settings()
+    context.quiet_logs(settings)
+    cluster = context.cluster(settings)
+
+    async with EvaluationProducer(
+        lambda: idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES), cluster.topics
+    ) as producer:
+        sent = await producer.publish(report.results())
+    spans = telemetry_settings(service="agentstream-compare")
+    if not spans.disabled and spans.traces.endpoint is not None:
+        async with open_telemetry(replace(spans, metrics=Destination())) as telemetry:
+            tracer: Tracer = telemetry.tracer_provider.get_tracer("agentstream")
+            trace_evaluations(tracer, report.results(), recording=report.comparison.about.recording)
+    return sent
