@@ -44,15 +44,15 @@ class Capture:
         *,
         told: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        """`told` is given the progress, five times a second at most."""
+        """`told` is given the progress: of each step at once, and then five times a second at most."""
         self._connection = connection
         self._topics = topics
         self._selection = selection
         self._spool = spool
-        self._told = told
+        self._tell_somebody = told
         self._left_out = left_out(spool).model_dump()
         self._order: dict[int, int] = {}
-        self._told_at = -TOLD_EVERY_SECONDS
+        self._told = ("", 0.0)
 
     async def read(self) -> None:
         """Read what was not read yet. Raises RecordingError for a partition that does not exist."""
@@ -93,14 +93,14 @@ class Capture:
     def _tell(
         self, name: str, ranges: list[TopicRange], began: Mapping[int, int], positions: Mapping[int, int]
     ) -> None:
-        if self._told_at + TOLD_EVERY_SECONDS > (now := time.monotonic()):
+        if self._told[0] == name and self._told[1] + TOLD_EVERY_SECONDS > time.monotonic():
             return
-        self._told_at = now
+        self._told = (name, time.monotonic())
         done = sum(positions[found.partition] - found.first for found in ranges)
         before = sum(began[found.partition] - found.first for found in ranges)
         total = sum(found.end - found.first for found in ranges)
         runs = self._spool.count()
-        self._told(Progress(step=name, done=done, total=total, since_begin=done - before, runs=runs))
+        self._tell_somebody(Progress(step=name, done=done, total=total, since_begin=done - before, runs=runs))
 
     async def _where_requests_are(self, stretch: Stretch) -> list[TopicRange]:
         selection, existing = self._selection, await stretch.partitions()
