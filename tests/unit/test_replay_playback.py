@@ -1,6 +1,7 @@
 """What a frozen run's model is answered, and how its conversation is compared with the recorded one."""
 
 import pytest
+from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing import Playback, ReplayTerms, Tape
 from agentstream.consumers.replay.playing.playback import Said
@@ -8,7 +9,7 @@ from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.recordings import RecordedRun
 from tests.support.replays import Case, record_scripted, scripted
 
-CALL = ("read", {"path": "a", "n": 1})
+CALL: tuple[str, JsonValue] = ("read", {"path": "a", "n": 1})
 USER = Said(role="user", text="hi")
 ASKED = Said(role="assistant", text="", calls=(CALL,))
 TOLD = Said(role="tool", text="A")
@@ -16,8 +17,8 @@ TOLD = Said(role="tool", text="A")
 
 @pytest.fixture
 async def run() -> RecordedRun:
-    tool = {"name": "read", "arguments": {"path": "a", "n": 1}, "result": "A"}
-    usage = {"provider": "p", "model": "m", "input_tokens": 9, "output_tokens": 1}
+    tool: dict[str, JsonValue] = {"name": "read", "arguments": {"path": "a", "n": 1}, "result": "A"}
+    usage: JsonValue = {"provider": "p", "model": "m", "input_tokens": 9, "output_tokens": 1}
     return (await record_scripted(Case(parameters=scripted("done", tool, usage=usage))))[0]
 
 

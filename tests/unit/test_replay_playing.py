@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing import Budget, ReplayTerms
 from agentstream.consumers.replay.playing.conversations import RelivedSession
@@ -14,8 +15,8 @@ from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from tests.support.replays import Case, record_scripted, replay, scripted
 
 FROZEN = ReplayTerms(mode="frozen")
-READ = {"name": "read", "arguments": {"path": "a", "n": 1}, "result": "A"}
-LIST = {"name": "ls", "arguments": {}, "result": ["x"]}
+READ: dict[str, JsonValue] = {"name": "read", "arguments": {"path": "a", "n": 1}, "result": "A"}
+LIST: dict[str, JsonValue] = {"name": "ls", "arguments": {}, "result": ["x"]}
 
 
 def changed(run: RecordedRun, parameters: dict[str, object]) -> RecordedRun:
@@ -80,7 +81,7 @@ async def test_the_recording_answers_in_place_of_a_tool_that_would_answer_someth
 
 async def test_numbers_are_the_same_as_javascript_sees_them(tmp_path: Path) -> None:
     (run,) = await record_scripted(Case(parameters=scripted("one", READ)))
-    same = {**READ, "arguments": {"n": 1.0, "path": "a"}}
+    same: dict[str, JsonValue] = {**READ, "arguments": {"n": 1.0, "path": "a"}}
     assert (await replay(tmp_path, [changed(run, scripted("one", same))]))["r0"].divergence is None
 
 
@@ -198,7 +199,7 @@ async def test_a_turn_that_does_not_fit_is_asked_with_the_recorded_history_and_m
 
 
 async def test_a_budget_ends_a_replay_that_can_go_on_with_a_larger_one(tmp_path: Path) -> None:
-    usage = {"provider": "p", "model": "m", "input_tokens": 90, "output_tokens": 10}
+    usage: JsonValue = {"provider": "p", "model": "m", "input_tokens": 90, "output_tokens": 10}
     runs = await record_scripted(*(Case(session=f"s{n}", parameters=scripted("x", usage=usage)) for n in range(20)))
     first = await replay(tmp_path, runs, FROZEN, Budget(concurrency=2, max_runs=5))
     assert (first.tally.finished, first.tally.exhausted, first.tally.complete) == (5, "5 runs", False)

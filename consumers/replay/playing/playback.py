@@ -36,6 +36,10 @@ class Said:
     """Tools it asked for, with arguments."""
 
 
+class Left(Exception):
+    """The run left its recording, and ends here."""
+
+
 class Playback:
     """Judges one run. Made new for each replayed run, begun anew with each of its attempts."""
 
@@ -44,6 +48,8 @@ class Playback:
         self.terms = terms
         self.key = f"playback-{secrets.token_hex(16)}"
         """Names it in model calls."""
+        self.in_line = False
+        """Whether tools are asked for by the very task that plays the run."""
         self._tape = tape
         self._asked = messages
         self.begin()
@@ -146,7 +152,10 @@ class Playback:
     # -- what tools are answered
 
     async def answer_tool(self, name: str, arguments: JsonValue) -> ToolAnswer | None:
-        """The recorded answer; None: the real tool may run. Where the run must stop, it never returns."""
+        """The recorded answer; None: the real tool may run. Where the run must stop, it never returns.
+
+        `in_line`, it raises Left instead: the harness that asks is the one that would have to be stopped.
+        """
         key = call_key(name, arguments)
         answers, used = self._tape.tools.get(key, ()), self._used[key]
         if used < len(answers):
@@ -167,6 +176,8 @@ class Playback:
             what = f"{name} is called, which the recording has no answer of"
         self._fail_as_recorded_or(what, replayed={"step": "tool_call", "tool": name, "arguments": arguments})
         self.stopped.set()
+        if self.in_line:
+            raise Left
         never: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
         return await never
 

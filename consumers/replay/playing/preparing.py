@@ -77,10 +77,10 @@ def _known(parameters: AgentParameters) -> dict[str, JsonValue]:
 
 
 def _over(below: dict[str, JsonValue], above: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """`above` where it says something; `limits` and the like field by field."""
+    """`above` where it says something; `limits`, options and the like field by field."""
     merged = dict(below)
     for name, value in above.items():
         lower = merged.get(name)
-        both = isinstance(lower, dict) and isinstance(value, dict) and name != "options"
+        both = isinstance(lower, dict) and isinstance(value, dict)
         merged[name] = _over(lower, value) if both else value  # type: ignore[arg-type]  # checked in `both`
     return merged
