@@ -65,6 +65,7 @@ class Admission:
         match decode_delivery(record, bounds=self._bounds):
             case Rejection() as rejection:
                 if rejection.run_id is None or self._known.seen(rejection.run_id) is not None:
+                    process.named(rejection.run_id or rejection.fallback_id, rejection.session_id)
                     return self._unnamed(record, rejection.problem, process, strikes)
                 names = (rejection.run_id, rejection.session_id, rejection.redrive_of)
                 return self._refused(record, names, rejection.problem, process, strikes)

@@ -141,5 +141,7 @@ def _how_it_ended(span: SpanLine) -> Iterator[str]:
         yield span.status_detail or "failed"
     elif isinstance(status, str) and status != "completed":
         yield status
+    if facts.get(names.DUPLICATE):
+        yield "a duplicate, does not run again"
     if facts.get(names.LOST):
         yield "written by the next owner"

@@ -9,7 +9,7 @@ from agentstream.infra.compose import WorkerPlan
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas import span_names as names
-from agentstream.schemas.headers import last_wins
+from agentstream.schemas.headers import header_text, last_wins
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from agentstream.schemas.trace import TraceContext
 from tests.chaos.inside import plan_of, serving
@@ -49,15 +49,18 @@ async def test_what_was_never_a_run_has_its_span_too(
         for span in receiver.spans
         if span.name == process
     }
+    headers = [last_wins(letter.headers) for letter in cluster.tail.dead_letters]
+    named = {header_text(each, "dlq-error-code"): header_text(each, "dlq-run-id") for each in headers}
     assert said == {
-        0: ("error", "malformed_json", None, None),
+        # The id that `dead-letters list` shows: `agentstream trace` finds it by that.
+        0: ("error", "malformed_json", named["malformed_json"], None),
         1: ("error", "schema_invalid", "named", None),
         2: ("unset", None, "a", None),
         3: ("unset", None, "a", True),
     }
     assert len({span.trace_id for span in receiver.spans if span.name == process}) == 4
     sent = {span.span_id for span in receiver.spans if span.name == f"send {cluster.topics.dead_letters}"}
-    letters = [TraceContext.parse(last_wins(letter.headers)) for letter in cluster.tail.dead_letters]
+    letters = [TraceContext.parse(each) for each in headers]
     assert len(letters) == 2
     assert {letter.span_id for letter in letters if letter is not None} == sent
 

@@ -85,6 +85,12 @@ def test_notes_say_what_happened() -> None:
     assert notes["process agent.invoke-requests"] == "at 0/7"
 
 
+def test_a_duplicate_says_that_it_is_one() -> None:
+    again = span("process agent.invoke-requests", 20, partition="0", offset=8, run_id="r1", duplicate=True)
+
+    assert [row.notes for row in rows([again])] == ["a duplicate, does not run again, at 0/8"]
+
+
 def test_a_second_attempt_says_what_it_comes_after_and_a_lost_one_who_wrote_it() -> None:
     link = SpanLinkLine(trace_id=TRACE, span_id="0" * 16, attributes={names.LINK: "lost_attempt"})
     lost = span("invoke_agent pi", 3, status="error", error_type="worker_lost", lost=True)
