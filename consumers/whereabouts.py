@@ -200,7 +200,7 @@ class Search:
         current = state is None or newest.claim >= state.claim
         return replace(
             found,
-            state="running" if begun and current else found.state,
+            state=("running" if begun else "waiting") if current else found.state,
             claim=newest.claim if current else found.claim,
             attempt=newest.attempt,
             last_event=event.type,

@@ -184,7 +184,9 @@ class RequestSender:
             raise RequestRefused(f"{type(error).__name__}: {error}") from error
         except UnknownTopicOrPartitionError as error:
             await self._replace(producer)
-            raise TopicsMissing("the topic to write to does not exist") from error
+            raise TopicsMissing(
+                f"no such topic: {self._topic}, or that of control records; `agentstream topics apply` creates them"
+            ) from error
         except (KafkaError, OSError, TimeoutError) as error:
             await self._replace(producer)
             raise BrokerUnavailable(f"the request was not acknowledged: {in_words(error)}") from error

@@ -70,7 +70,7 @@ def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool
     if as_json:
         screen.json({"dry_run": plan.dry_run, "group": plan.group_id, "to": plan.to, **asdict(counts)})
     else:
-        screen.out(f"{'dry run, nothing was sent: ' if plan.dry_run else ''}{_said(counts)}")
+        screen.out(_said(counts, dry_run=plan.dry_run))
     if not as_json and not plan.dry_run:
         screen.note(f"progress is kept as {plan.group_id}; --name begins anew under another name")
     if counts.refused:
@@ -102,7 +102,7 @@ class _Progress:
             sys.stderr.write("\n")
 
 
-def _said(counts: Counts) -> str:
+def _said(counts: Counts, *, dry_run: bool = False) -> str:
     words = {
         "looping": "refused, sent again too often",
         "lost": "truncated and gone",
@@ -111,4 +111,5 @@ def _said(counts: Counts) -> str:
         "expired": "expired",
     }
     rest = [f"{value} {words[name]}" for name, value in asdict(counts).items() if name in words and value]
-    return ", ".join([f"{counts.sent} sent again of {counts.looked_at} looked at", *rest])
+    said = ", ".join([f"{counts.sent} sent again of {counts.looked_at} looked at", *rest])
+    return f"dry run, nothing was sent: it would be {said}" if dry_run else said

@@ -60,6 +60,12 @@ async def test_a_run_is_found_wherever_it_is(terminal: Terminal, topics: str) ->
         waiting = await until_state(terminal, second, "waiting")
         assert (waiting["behind"], waiting["ahead"]) == (first, 1)
         assert waiting["claim"] == running["claim"]
+        # That it waits is told by an event; no commit comes while nothing begins or ends, so the offset does not tell.
+        third = await ask(terminal, text="latest")
+        async with patience():
+            while (queued := await where(terminal, third)).get("last_event") != "run.queued":
+                pass
+        assert (queued["state"], queued["ahead"]) == ("waiting", 2)
         shown = await terminal.type("where", second)
         assert shown.out.startswith(f"{second}: it waits in its worker, behind {first} (1 of its session before it)\n")
         cancelled = await terminal.type("cancel", first, "--reason", "hangs", "--wait", "--json")
@@ -84,6 +90,11 @@ async def test_a_run_that_nobody_sent_is_not_found_and_why_that_may_be_is_said(t
     early = await terminal.type("cancel", "nobody", "--wait", "--timeout", "1")
     assert (early.code, "it will be cancelled if it comes" in early.err) == (4, True)
     refused = await terminal.type("cancel", "no id")
+    elsewhere = Terminal(home=terminal.home, variables={**terminal.variables, "AGENTSTREAM_TOPIC_PREFIX": "elsewhere."})
+    untold = await elsewhere.type("cancel", "nobody")
+    assert (untold.code, untold.err.count("\n")) == (3, 1)
+    assert "elsewhere.invoke-requests" in untold.err
+    assert "`agentstream topics apply`" in untold.err
     assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
