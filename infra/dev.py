@@ -12,7 +12,7 @@ from agentstream.infra.dev_state import published, state_directory
 from agentstream.infra.models import Chosen, usable_model
 from agentstream.infra.settings import Settings
 from agentstream.infra.topics import apply_topics
-from agentstream.infra.worker_process import say_findings, serve, stop_on_signals
+from agentstream.infra.worker_process import http_address, say_findings, serve, stop_on_signals
 from agentstream.schemas.topics import Topics
 
 Say = Callable[[str], None]
@@ -37,7 +37,11 @@ async def run(settings: Settings, *, partitions: int | None, port: int | None, s
                 with published(bootstrap, kept):
                     ready = _ready(broker, chosen, plan)
                     serving = serve(
-                        plan, stop, grace_seconds=settings.grace_seconds, started=lambda _worker: say(ready)
+                        plan,
+                        stop,
+                        grace_seconds=settings.grace_seconds,
+                        started=lambda _worker: say(ready),
+                        http=http_address(kept),
                     )
                     await _while_kafka_runs(broker, serving)
 

@@ -40,8 +40,12 @@ async def run_worker(settings: Settings, *, stop_at_eof: bool = False) -> None:
         await check_topics(kafka_connection(settings.kafka), Topics(prefix=settings.topic_prefix))
         async with open_plan(settings, progress=log.info) as plan:
             say_findings(plan)
-            http = (settings.http_host, settings.http_port) if settings.http_port else None
-            await serve(plan, stop, grace_seconds=settings.grace_seconds, http=http)
+            await serve(plan, stop, grace_seconds=settings.grace_seconds, http=http_address(settings))
+
+
+def http_address(settings: Settings) -> tuple[str, int] | None:
+    """Host and port to answer probes on; None for none."""
+    return (settings.http_host, settings.http_port) if settings.http_port else None
 
 
 async def serve(

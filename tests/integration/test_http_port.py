@@ -68,6 +68,18 @@ async def test_a_worker_says_that_it_lives_is_ready_and_what_it_does(terminal: T
         assert (await probe.get("/livez")).status_code == 200
 
 
+async def test_dev_answers_there_too(terminal: Terminal) -> None:
+    dev = await terminal.start("dev")
+    try:
+        await until_said(dev.stdout, "Ctrl-C stops it.")
+        async with httpx.AsyncClient() as probe:
+            answer = await probe.get(f"http://127.0.0.1:{terminal.variables['AGENTSTREAM_HTTP_PORT']}/livez")
+        assert answer.status_code == 200
+    finally:
+        dev.kill()
+        await dev.communicate()
+
+
 async def test_a_port_that_is_taken_is_one_line_and_no_worker(terminal: Terminal) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(terminal.variables["AGENTSTREAM_HTTP_PORT"])))
