@@ -1,8 +1,10 @@
 """Fixtures for every test: one real Kafka for the whole run, private ones to kill, and fresh topic names."""
 
 import asyncio
+import os
 import secrets
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -25,10 +27,16 @@ class PrivateKafka(Protocol):
     async def __call__(self, options: BrokerOptions | None = None) -> LocalBroker: ...
 
 
-def pytest_configure() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and programs under test would inherit that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and programs under test would inherit that.
+
+    And they would find the `agentstream dev` that somebody has running beside the tests, which stands in a file of his.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    runtime = tempfile.TemporaryDirectory(prefix="agentstream-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(runtime.cleanup)
+    os.environ["XDG_RUNTIME_DIR"] = runtime.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -107,9 +107,9 @@ def scripted(**options: object) -> list[str]:
 
 async def test_from_topics_to_a_result(terminal: Terminal) -> None:
     planned = await terminal.type("topics", "plan", "--partitions", "2")
-    assert (planned.code, planned.out.count("would create")) == (0, 6)
+    assert (planned.code, planned.out.count("would create")) == (0, 7)
     applied = json.loads((await terminal.type("topics", "apply", "--partitions", "2", "--json")).out)
-    assert [step["do"] for step in applied["steps"]] == ["create"] * 6
+    assert [step["do"] for step in applied["steps"]] == ["create"] * 7
     refused = await terminal.type("topics", "apply", "--partitions", "3")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--yes" in refused.err
