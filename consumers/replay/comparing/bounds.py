@@ -10,6 +10,8 @@ from agentstream.consumers.replay.comparing.rules import Rule
 from agentstream.consumers.replay.comparing.statistics import exact_share_lower, paired_share_upper
 
 _MOST_PAIRS = 100_000
+_ROUNDING = 1e-12
+"""One failure of one run is 5 % with a certainty of 95 %, and 4e-17 more by the rounding of floats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,7 @@ def units_needed(found: Column, figure: Figure, rule: Rule) -> int | None:
     if not _is_share(found, figure):
         return math.ceil(math.log(1.0 - confidence) / math.log(0.5))
     if figure.factor == 0.0 and rule.operator == ">":
-        return _fewest(lambda pairs: exact_share_lower(pairs, pairs, confidence) > margin)
+        return _fewest(lambda pairs: exact_share_lower(pairs, pairs, confidence) > margin + _ROUNDING)
     if figure.factor == 0.0:
         return _fewest(lambda pairs: 1.0 - exact_share_lower(pairs, pairs, confidence) < margin)
     limit = margin if rule.operator == "<" else -margin

@@ -1,7 +1,6 @@
 """The evaluators that need nothing but the two results. Each is a plain function of an `Answer`, or makes one."""
 
 import json
-import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -81,7 +80,11 @@ def json_schema(path: Path) -> Plain:
 
 
 def numeric(*, tolerance: float = 0.0, relative: float = 0.0) -> Plain:
-    """The last number of the answer is the last number of the reference, within either tolerance."""
+    """The last number of the answer is the last number of the reference, within either tolerance.
+
+    Decimal, since 42.1 is within 0.1 of 42 for whoever writes that, and not as floats.
+    """
+    absolute, share = Decimal(str(tolerance)), Decimal(str(relative))
 
     def evaluate(answer: Answer) -> Score | None:
         if answer.reference is None:
@@ -90,7 +93,7 @@ def numeric(*, tolerance: float = 0.0, relative: float = 0.0) -> Plain:
         if wanted is None:
             raise ValueError("the reference has no number")
         said = _number(answer.text)
-        close = said is not None and math.isclose(said, wanted, rel_tol=relative, abs_tol=tolerance)
+        close = said is not None and abs(said - wanted) <= max(absolute, share * abs(wanted))
         return _judged(answer, close, f"{said} instead of {wanted}")
 
     return evaluate
@@ -190,10 +193,10 @@ def _judged(answer: Answer, right: bool, why_not: str) -> Score:
     return Score(passed=right, explanation=None if right else why_not)
 
 
-def _number(value: JsonValue) -> float | None:
+def _number(value: JsonValue) -> Decimal | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value)
+        return Decimal(str(value))
     found = _NUMBER.findall(value) if isinstance(value, str) else []
-    return float(found[-1].replace(",", "")) if found else None
+    return Decimal(found[-1].replace(",", "")) if found else None

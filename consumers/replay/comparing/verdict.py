@@ -109,7 +109,7 @@ def _held_against(found: Column, rule: Rule, seed: int) -> RuleVerdict:
         edge = bounds_of(found, figure, seed)(probability) - rule.margin
         beyond = sign * edge < 0.0
         side = "at most" if rule.operator == "<" else "at least"
-        held += f"; the difference is {side} {edge:+.4g} at {rule.confidence:.4g}"
+        held += f"; metric − limit is {side} {edge:+.4g} at {rule.confidence:.4g}"
     if clusters < FEW_CLUSTERS and not found.independent:
         held += f"; only {clusters} sessions: the bound is rough"
     return RuleVerdict(
