@@ -2,98 +2,41 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.harness.pi import PiHarness
 from agentstream.consumers.harness.port import HarnessEvent, HarnessRequest, Terminal, Waiting
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.replay.playing import (
-    Budget,
-    InProcess,
-    Playbacks,
-    Player,
-    ReplayDirectory,
-    ReplayHarness,
     ReplayTerms,
 )
-from agentstream.consumers.replay.playing.performers import config_of
 from agentstream.consumers.replay.playing.playback import MISSED
-from agentstream.consumers.runs import Runs
 from agentstream.infra.offline_model import OfflineModel
-from agentstream.infra.playback import PlaybackEndpoint
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import MessageEnded
 from agentstream.schemas.messages import Message, ToolCallResponsePart
-from agentstream.schemas.recordings import RecordedRun, ReplayedRun
+from agentstream.schemas.recordings import ReplayedRun
 from agentstream.schemas.requests import AgentParameters
-from tests.integration.pi_fixtures import ALL_TOOLS, credentials, settings
-from tests.support.replays import Case, Replayed, manifest, record, replayed
+from tests.integration.pi_fixtures import settings
+from tests.integration.replay_fixtures import PiStage, with_tools
+from tests.support.replays import Case
 
 FEW = 6
-USAGE = "[[usage: prompt=1000 cached=200 completion=7]]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One Pi and one model, to record with and to replay with."""
-
-    pi: PiHarness
-    model: OfflineModel
-    directory: Path
-
-    @property
-    def config(self) -> WorkerAgentConfig:
-        return WorkerAgentConfig(
-            harnesses={"pi": self.pi},
-            default_model="offline/demo",
-            tools=frozenset(ALL_TOOLS),
-            credentials={"offline": credentials(self.model)},
-        )
-
-    async def record(self, *cases: Case) -> list[RecordedRun]:
-        return await record(self.config, cases)
-
-    async def replay(self, runs: list[RecordedRun], terms: ReplayTerms, *, pi: Any = None) -> Replayed:
-        async with AsyncExitStack() as stack:
-            playbacks = Playbacks()
-            endpoint = await stack.enter_async_context(PlaybackEndpoint(playbacks))
-            harnesses = {"pi": ReplayHarness(pi or self.pi, playbacks, endpoint=endpoint.base_url)}
-            config = WorkerAgentConfig(
-                harnesses=harnesses, default_model="offline/demo", credentials={"offline": credentials(self.model)}
-            )
-            performer = InProcess(
-                Runs(harnesses, redactor=Redactor()), config_of(config, terms.mode, frozenset(ALL_TOOLS))
-            )
-            opened = stack.enter_context(ReplayDirectory.open(self.directory / "out", manifest(len(runs), terms)))
-            return replayed(opened, await Player(opened, performer, playbacks, budget=Budget(concurrency=8)).play(runs))
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
     async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
-        yield Stage(pi=pi, model=model, directory=tmp_path)
-
-
-def with_tools(number: int) -> Case:
-    """Two turns of tools, the second with two calls side by side, and an answer."""
-    first = json.dumps({"command": f"echo {number} | tee kept; echo ü"})
-    second, third = json.dumps({"path": "kept"}), json.dumps({"path": "nowhere"})
-    text = (
-        f"{USAGE}[[think: hm]][[tool:bash {first}]][[tool:read {second}]][[and:read {third}]][[say: It is {number}.]]"
-    )
-    return Case(text=text, session=f"s{number}", parameters={"tools": ["bash", "read"], "agents_md": "Be exact."})
+        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 FROZEN = ReplayTerms(mode="frozen")
 
 
-async def played_frozen(stage: Stage, number: int) -> None:
+async def played_frozen(stage: PiStage, number: int) -> None:
     runs = await stage.record(*(with_tools(each) for each in range(number)))
     assert all(run.result and run.result.text.startswith("It is") for run in runs)
     asked = len(stage.model.calls)
@@ -109,23 +52,23 @@ async def played_frozen(stage: Stage, number: int) -> None:
         assert again.usage == run.result.usage
 
 
-async def test_frozen_runs_of_pi_go_as_recorded_without_model_and_tools(stage: Stage) -> None:
+async def test_frozen_runs_of_pi_go_as_recorded_without_model_and_tools(stage: PiStage) -> None:
     await played_frozen(stage, FEW)
 
 
 @pytest.mark.slow
-async def test_two_hundred_frozen_runs_of_pi_go_as_recorded(stage: Stage) -> None:
+async def test_two_hundred_frozen_runs_of_pi_go_as_recorded(stage: PiStage) -> None:
     await played_frozen(stage, 200)
 
 
-async def test_instructions_may_change_in_a_frozen_replay(stage: Stage) -> None:
+async def test_instructions_may_change_in_a_frozen_replay(stage: PiStage) -> None:
     runs = await stage.record(with_tools(1))
     outcome = await stage.replay(runs, FROZEN.model_copy(update={"changes": AgentParameters(agents_md="Be brief.")}))
     assert outcome["r0"].result.parameters.agents_md == "Be brief."
     assert outcome["r0"].divergence is None
 
 
-async def test_a_tool_that_is_taken_away_is_the_first_divergence(stage: Stage) -> None:
+async def test_a_tool_that_is_taken_away_is_the_first_divergence(stage: PiStage) -> None:
     runs = await stage.record(with_tools(1))
     outcome = await stage.replay(runs, FROZEN.model_copy(update={"changes": AgentParameters(tools=("bash",))}))
     divergence = outcome["r0"].divergence
@@ -156,7 +99,7 @@ class Mending:
                 yield event
 
 
-async def test_one_changed_tool_call_among_all_runs_is_found(stage: Stage) -> None:
+async def test_one_changed_tool_call_among_all_runs_is_found(stage: PiStage) -> None:
     runs = await stage.record(*(with_tools(number) for number in range(FEW)))
     outcome = await stage.replay(runs, FROZEN, pi=Mending(stage.pi, "echo 3 |"))
     diverged = {run.run_id: run.divergence for run in outcome.runs.values() if run.divergence is not None}
@@ -169,7 +112,7 @@ def leaving(path: Path) -> str:
     return f"[[tool:bash {json.dumps({'command': f'touch {path}; echo left'})}]][[say: Done.]]"
 
 
-async def hybrid(stage: Stage, terms: ReplayTerms, *, asked: str) -> tuple[ReplayedRun, Path]:
+async def hybrid(stage: PiStage, terms: ReplayTerms, *, asked: str) -> tuple[ReplayedRun, Path]:
     """A recorded run left a file; asked this, the model calls the same tool, or another that leaves another file."""
     file, other = stage.directory / "left", stage.directory / "other"
     (run,) = await stage.record(Case(text=leaving(file), parameters={"tools": ["bash"]}))
@@ -181,13 +124,13 @@ async def hybrid(stage: Stage, terms: ReplayTerms, *, asked: str) -> tuple[Repla
     return outcome["r0"], other
 
 
-async def test_in_a_hybrid_replay_the_model_is_real_and_a_recorded_call_leaves_nothing(stage: Stage) -> None:
+async def test_in_a_hybrid_replay_the_model_is_real_and_a_recorded_call_leaves_nothing(stage: PiStage) -> None:
     run, _ = await hybrid(stage, ReplayTerms(mode="hybrid"), asked="same")
     assert (run.result.text, run.divergence, run.tools_from_recording, run.tools_real) == ("Done.", None, 1, 0)
     assert len(stage.model.calls) == 4
 
 
-async def test_a_call_that_was_not_recorded_stops_a_hybrid_run_before_the_tool_does_anything(stage: Stage) -> None:
+async def test_a_call_that_was_not_recorded_stops_a_hybrid_run_before_the_tool_does_anything(stage: PiStage) -> None:
     run, other = await hybrid(stage, ReplayTerms(mode="hybrid"), asked="other")
     assert not other.exists()
     assert run.divergence is not None
@@ -197,7 +140,7 @@ async def test_a_call_that_was_not_recorded_stops_a_hybrid_run_before_the_tool_d
     assert len(stage.model.calls) == 3, "the model is not asked again"
 
 
-async def test_a_call_that_was_not_recorded_can_be_an_error_to_the_model(stage: Stage) -> None:
+async def test_a_call_that_was_not_recorded_can_be_an_error_to_the_model(stage: PiStage) -> None:
     run, other = await hybrid(stage, ReplayTerms(mode="hybrid", on_miss="error"), asked="other")
     assert not other.exists()
     assert (run.result.text, run.divergence, run.tools_real) == ("Done.", None, 0)
@@ -206,14 +149,14 @@ async def test_a_call_that_was_not_recorded_can_be_an_error_to_the_model(stage: 
     assert (answer.response, answer.is_error) == (MISSED, True)
 
 
-async def test_only_a_tool_that_is_named_really_runs(stage: Stage) -> None:
+async def test_only_a_tool_that_is_named_really_runs(stage: PiStage) -> None:
     named = ReplayTerms(mode="hybrid", on_miss="real", real_tools=("bash",))
     run, other = await hybrid(stage, named, asked="other")
     assert other.exists()
     assert (run.result.text, run.tools_real) == ("Done.", 1)
 
 
-async def test_a_tool_that_is_not_named_does_not_run(stage: Stage) -> None:
+async def test_a_tool_that_is_not_named_does_not_run(stage: PiStage) -> None:
     run, other = await hybrid(stage, ReplayTerms(mode="hybrid", on_miss="real", real_tools=("read",)), asked="other")
     assert not other.exists()
     assert run.divergence is not None
