@@ -216,8 +216,9 @@ class RecordingWriter:
 
     def _take_up(self, path: Path, keep: int | None) -> None:
         """Count what an earlier writer left, and cut off a line that it did not finish."""
-        if keep is not None and self.runs >= keep:
-            path.unlink()
+        unfull = self._file is not None and self._bytes < self._part_bytes
+        if unfull or (keep is not None and self.runs >= keep):
+            path.unlink()  # what stands there does not go on from the last run that is kept
             return
         self._begin_part()
         with path.open("rb") as file:
