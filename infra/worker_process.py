@@ -12,6 +12,7 @@ from agentstream.consumers.metrics.gauges import Gauges
 from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
+from agentstream.infra.garbage import seldom_collected
 from agentstream.infra.http_port import HttpPort
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import unknown_variables
@@ -40,7 +41,8 @@ async def run_worker(settings: Settings, *, stop_at_eof: bool = False) -> None:
         await check_topics(kafka_connection(settings.kafka), Topics(prefix=settings.topic_prefix))
         async with open_plan(settings, progress=log.info) as plan:
             say_findings(plan)
-            await serve(plan, stop, grace_seconds=settings.grace_seconds, http=http_address(settings))
+            with seldom_collected():
+                await serve(plan, stop, grace_seconds=settings.grace_seconds, http=http_address(settings))
 
 
 def http_address(settings: Settings) -> tuple[str, int] | None:
