@@ -27,7 +27,7 @@ def test_the_collector_comes_seldom_within_and_as_before_afterwards() -> None:
 def test_what_became_garbage_within_is_still_found() -> None:
     with seldom_collected():
         before = Knot.freed
-        kept = []
+        kept: list[list[None]] = []
         for _ in range(THRESHOLDS[0]):
             Knot()
             kept.append([])  # something new that lives: the collector counts what is made less what is freed
