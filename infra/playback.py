@@ -77,7 +77,7 @@ class PlaybackEndpoint:
         body = json.loads(request.body)
         if not isinstance(body, dict):
             raise ValueError("the body must be a JSON object")
-        answer = playback.answer_model(_said(body))
+        answer = await playback.answer_model(_said(body))
         if answer is None:
             write_json(writer, 400, error_body(_why(playback), "replay"))
             return

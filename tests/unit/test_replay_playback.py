@@ -1,11 +1,14 @@
 """What a frozen run's model is answered, and how its conversation is compared with the recorded one."""
 
+import asyncio
+
 import pytest
 from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing import Playback, ReplayTerms, Tape
 from agentstream.consumers.replay.playing.playback import Said
 from agentstream.schemas.errors import ErrorCode
+from agentstream.schemas.messages import Message
 from agentstream.schemas.recordings import RecordedRun
 from tests.support.replays import Case, record_scripted, scripted
 
@@ -26,9 +29,17 @@ def played(run: RecordedRun) -> Playback:
     return Playback(Tape.of(run), ReplayTerms(mode="frozen"), messages=run.request.messages)
 
 
+def see(playback: Playback, run: RecordedRun, messages: int) -> None:
+    assert run.result is not None
+    for message in run.result.messages[:messages]:
+        playback.saw(message)
+
+
 async def test_each_call_gets_the_answer_of_its_place(run: RecordedRun) -> None:
     playback = played(run)
-    first, second = playback.answer_model([USER]), playback.answer_model([USER, ASKED, TOLD])
+    first = await playback.answer_model([USER])
+    see(playback, run, 2)
+    second = await playback.answer_model([USER, ASKED, TOLD])
     assert first is not None
     assert second is not None
     assert ([call.name for call in first.calls], first.finish_reason) == (["read"], "tool_call")
@@ -55,23 +66,25 @@ async def test_a_conversation_that_went_another_way_is_not_answered(
     run: RecordedRun, sent: list[Said], what: str
 ) -> None:
     playback = played(run)
-    playback.answer_model([USER])
-    assert playback.answer_model(sent) is None
+    await playback.answer_model([USER])
+    see(playback, run, 2)
+    assert await playback.answer_model(sent) is None
     assert playback.divergence is not None
     assert playback.divergence.what == what
-    assert playback.answer_model([USER, ASKED, TOLD]) is None, "what left the recording does not come back to it"
+    assert await playback.answer_model([USER, ASKED, TOLD]) is None, "what left the recording does not come back to it"
 
 
 async def test_a_call_too_many_is_a_divergence_unless_the_recorded_run_failed_there(run: RecordedRun) -> None:
     playback = played(run)
+    see(playback, run, 3)
     for sent in ([USER], [USER, ASKED, TOLD]):
-        assert playback.answer_model(sent) is not None
-    assert playback.answer_model([USER]) is None
+        assert await playback.answer_model(sent) is not None
+    assert await playback.answer_model([USER]) is None
     assert playback.divergence is not None
     assert playback.divergence.what == "the model is called a 3rd time, the recording has 2 answers"
     failed = (await record_scripted(Case(parameters=scripted("no", error="provider_auth"))))[0]
     playback = played(failed)
-    assert playback.answer_model([USER]) is None
+    assert await playback.answer_model([USER]) is None
     assert playback.divergence is None
     assert playback.verdict is not None
     assert (playback.verdict.code, playback.verdict.retriable) == (ErrorCode.PROVIDER_AUTH, False)
@@ -79,6 +92,20 @@ async def test_a_call_too_many_is_a_divergence_unless_the_recorded_run_failed_th
 
 async def test_another_attempt_begins_with_the_first_answer(run: RecordedRun) -> None:
     playback = played(run)
-    first = playback.answer_model([USER])
+    first = await playback.answer_model([USER])
     playback.begin()
-    assert playback.answer_model([USER]) == first
+    assert await playback.answer_model([USER]) == first
+
+
+async def test_a_call_that_overtakes_its_events_waits_for_them(run: RecordedRun) -> None:
+    playback = played(run)
+    await playback.answer_model([USER])
+    asking = asyncio.create_task(playback.answer_model([USER, ASKED, Said(role="tool", text="B")]))
+    await asyncio.sleep(0)
+    assert run.result is not None
+    playback.saw(run.result.messages[0])
+    changed = run.result.messages[1].model_dump_json().replace('"A"', '"B"')
+    playback.saw(Message.model_validate_json(changed))
+    assert await asking is None
+    assert playback.divergence is not None
+    assert playback.divergence.what == "another result of read"

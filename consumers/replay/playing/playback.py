@@ -4,6 +4,7 @@ Playbacks finds the playback of a run by its id, and of a model call by the key 
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.messages import Message
 from agentstream.schemas.recordings import Divergence
 
+EVENTS_SECONDS = 2.0
+"""For the events before a model call to arrive. A harness that does not give them is found to differ without."""
 MISSED = "this call is not in the recording, and in this replay tools do not run"
 """What a model reads of a tool that has no recorded answer, where the replay goes on."""
 
@@ -67,6 +70,7 @@ class Playback:
         self._calls = 0
         self._used: Counter[str] = Counter()
         self._names: dict[str, str] = {}
+        self._moved = asyncio.Event()
 
     @property
     def frozen(self) -> bool:
@@ -87,6 +91,7 @@ class Playback:
         if self.frozen:
             for step in steps_of((message,), self._names):
                 self._compare(step)
+            self._moved.set()
 
     def ended(self, step: Step) -> None:
         """The agent came to its end."""
@@ -104,8 +109,13 @@ class Playback:
 
     # -- what the model is answered
 
-    def answer_model(self, sent: Sequence[Said]) -> ModelAnswer | None:
-        """The recorded answer to this conversation; None if there is none, and `verdict` says why."""
+    async def answer_model(self, sent: Sequence[Said]) -> ModelAnswer | None:
+        """The recorded answer to this conversation; None if there is none, and `verdict` says why.
+
+        It may be asked before `saw` was told of all that led to it: events and model calls take different ways. Then it
+        waits for them, or which difference is the first would be a matter of luck.
+        """
+        await self._caught_up()
         if self.verdict is not None:
             return None
         number, self._calls = self._calls, self._calls + 1
@@ -120,6 +130,15 @@ class Playback:
             self._diverge(*wrong)
             return None
         return self._tape.answers[number]
+
+    async def _caught_up(self) -> None:
+        places = [place for place, step in enumerate(self._tape.steps) if step["step"] == "answer"]
+        wanted = places[self._calls] if self._calls < len(places) else len(self._tape.steps) - 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVENTS_SECONDS):
+                while self.divergence is None and self._taken < wanted:
+                    self._moved.clear()
+                    await self._moved.wait()
 
     def _wrong_conversation(self, sent: Sequence[Said], number: int) -> tuple[str, JsonValue, JsonValue] | None:
         """What is wrong with the conversation so far. Instructions are not compared: they are what may be changed."""
