@@ -165,22 +165,20 @@ class Capture:
             waiting = self._spool.waiting(result.run_id, record.position.partition)
             if waiting is None or not _is_of(record, self._topics.invoke_requests, waiting[1]):
                 continue
-            number, _, request = waiting
-            if self._selection.wants_outcome(InvokeRequest.model_validate_json(request), result):
+            number, _ = waiting
+            if self._selection.wants_outcome(result):
                 self._spool.add_result(number, _row(result, record.timestamp_ms, events=self._selection.events))
             else:
                 self._spool.drop([number])
 
     def _settle(self) -> None:
-        selection = self._selection
-        open_ones = self._spool.unfinished()
         unwanted = [
             number
-            for number, request in open_ones
-            if not selection.wants_outcome(InvokeRequest.model_validate_json(request), None)
+            for number, request in self._spool.unfinished()
+            if not self._selection.wants_unfinished(InvokeRequest.model_validate_json(request))
         ]
         self._spool.drop(unwanted)
-        self._spool.settle(selection.limit)
+        self._spool.settle(self._selection.limit)
 
     def _events(self, records: Iterable[Record]) -> None:
         rows: list[tuple[int, int, int, bytes]] = []

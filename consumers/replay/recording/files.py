@@ -164,9 +164,9 @@ class RecordingWriter:
         if self._file is not None:
             self._file.close()
 
-    def append(self, run: RecordedRun) -> None:
-        """Write one run. Raises OSError."""
-        line = run.to_bytes() + b"\n"
+    def append(self, run: RecordedRun, line: bytes | None = None) -> None:
+        """Write one run. `line`: its bytes where they were made already. Raises OSError."""
+        line = (line or run.to_bytes()) + b"\n"
         if self._file is None or self._bytes >= self._part_bytes:
             self._begin_part()
         assert self._file is not None

@@ -77,8 +77,17 @@ class Rules:
 
     def apply(self, run: RecordedRun) -> RecordedRun:
         """The run without what must not leave; the same object if nothing of it was there. Raises RecordingError."""
-        if not self._patterns and not self._paths and not self._holds_secret(run):
-            return run
+        return self.line(run)[0]
+
+    def line(self, run: RecordedRun) -> tuple[RecordedRun, bytes]:
+        """The same, and its bytes: looking for secrets makes them, and they need not be made twice."""
+        value = run.to_bytes()
+        if not self._patterns and not self._paths and not self._holds_secret(run, value):
+            return run, value
+        clean = self._cleaned(run)
+        return clean, value if clean is run else clean.to_bytes()
+
+    def _cleaned(self, run: RecordedRun) -> RecordedRun:
         found: Counter[str] = Counter()
         document: Document = run.model_dump(mode="json")
         taken = self._take_paths(document, found)
@@ -101,8 +110,8 @@ class Rules:
                 "metadata, arguments or a tool's answer"
             ) from None
 
-    def _holds_secret(self, run: RecordedRun) -> bool:
-        if self._redactor.found_in(run.to_bytes().decode()):
+    def _holds_secret(self, run: RecordedRun, value: bytes) -> bool:
+        if self._redactor.found_in(value.decode()):
             return True
         pieces: dict[tuple[str, int], list[str]] = {}
         for event in run.events:

@@ -67,15 +67,21 @@ class Selection:
             and (self.sample >= 1.0 or self._drawn(session))
         )
 
-    def wants_outcome(self, request: InvokeRequest, result: InvokeResult | None) -> bool:
-        """The rest, once the outcome is known. `result`: None if there is none."""
-        outcome: Outcome = "unfinished" if result is None else result.status
-        code = None if result is None or result.error is None else str(result.error.code)
-        model = request.parameters.model if result is None else result.parameters.model
+    def wants_outcome(self, result: InvokeResult) -> bool:
+        """The rest, once the outcome is known."""
+        code = None if result.error is None else str(result.error.code)
         return (
-            (not self.outcomes or outcome in self.outcomes)
+            (not self.outcomes or result.status in self.outcomes)
             and (not self.codes or code in self.codes)
-            and (not self.models or model in self.models)
+            and (not self.models or result.parameters.model in self.models)
+        )
+
+    def wants_unfinished(self, request: InvokeRequest) -> bool:
+        """The rest, where there is no outcome."""
+        return (
+            (not self.outcomes or "unfinished" in self.outcomes)
+            and not self.codes
+            and (not self.models or request.parameters.model in self.models)
         )
 
     def document(self) -> dict[str, JsonValue]:

@@ -136,10 +136,10 @@ class Spool:
         )
         return cursor.rowcount > 0
 
-    def waiting(self, run_id: str, partition: int) -> tuple[int, int, bytes] | None:
-        """Number, offset and request of a run that has no result yet; None if there is no such run."""
-        found: tuple[int, int, bytes] | None = self._db.execute(
-            'SELECT number, "offset", request FROM runs WHERE run_id = ? AND partition = ? AND result IS NULL',
+    def waiting(self, run_id: str, partition: int) -> tuple[int, int] | None:
+        """Number and offset of a run that has no result yet; None if there is no such run."""
+        found: tuple[int, int] | None = self._db.execute(
+            'SELECT number, "offset" FROM runs WHERE run_id = ? AND partition = ? AND result IS NULL',
             (run_id, partition),
         ).fetchone()
         return found

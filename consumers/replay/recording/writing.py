@@ -44,7 +44,7 @@ def write_recording(
     with _writer(directory, spool, rules) as writer:
         before = writer.runs
         for row in spool.runs(before):
-            writer.append(rules.apply(_run(row, topics)))
+            writer.append(*rules.line(_run(row, topics)))
             if writer.runs % NOTED_EVERY == 0 or writer.runs == total:
                 writer.flush()
                 spool.note("written", {"runs": writer.runs, "redacted": rules.counts})
