@@ -17,7 +17,6 @@ from agentstream.infra.http_port import HttpPort
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import unknown_variables
 from agentstream.infra.topic_admin import TopicsMissing, topic_admin
-from agentstream.infra.topics import every_topic
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
 
@@ -94,10 +93,14 @@ async def serve(
 
 
 async def check_topics(connection: KafkaConnection, topics: Topics) -> None:
-    """Raise TopicsMissing if one is missing: aiokafka would wait for it in silence."""
+    """Raise TopicsMissing if one that a worker needs is missing: aiokafka would wait for it in silence.
+
+    Evaluations are none of its business. When they were asked for, a worker of the next version did not start beside
+    those of the last one, and none did that had only the rights that it needs.
+    """
     async with topic_admin(connection) as admin:
         there = await admin.names()
-    missing = [name for name in every_topic(topics) if name not in there]
+    missing = [name for name in (*topics.outputs, topics.control, topics.invoke_requests) if name not in there]
     if missing:
         raise TopicsMissing(
             f"topics are missing, or this user may not see them: {', '.join(missing)}."

@@ -2,9 +2,10 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from agentstream.infra.broker import BrokerOptions
-from agentstream.infra.topic_admin import topic_admin
+from agentstream.infra.topic_admin import TopicsMissing, topic_admin
 from agentstream.infra.topic_plan import CreateTopic, GrowTopic, SetConfig
 from agentstream.infra.topics import TopicsError, apply_topics, every_topic, read_plan
+from agentstream.infra.worker_process import check_topics
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
 from tests.conftest import PrivateKafka
@@ -24,7 +25,7 @@ async def test_apply_creates_everything_and_the_second_time_does_nothing(
     connection: KafkaConnection, names: Topics
 ) -> None:
     plan = await read_plan(connection, names, partitions=3)
-    assert len(plan.steps) == 6
+    assert len(plan.steps) == 7
     done: list[object] = []
     await apply_topics(connection, names, partitions=3, done=done.append)
     assert done == list(plan.steps)
@@ -37,6 +38,21 @@ async def test_apply_creates_everything_and_the_second_time_does_nothing(
     }
     assert found[names.stream_deltas].configs["retention.ms"] == str(7 * 24 * 3_600_000)
     assert found[names.assistant_messages].configs["max.message.bytes"] == str(1_048_576 + 65_536)
+
+
+async def test_a_worker_starts_without_the_topic_of_evaluations_and_with_no_other_missing(
+    connection: KafkaConnection, names: Topics
+) -> None:
+    await apply_topics(connection, names, partitions=1)
+    for name in every_topic(names):
+        async with topic_admin(connection) as admin:
+            await admin.delete([name])
+        if name == names.evaluations:
+            await check_topics(connection, names)
+        else:
+            with pytest.raises(TopicsMissing, match=name):
+                await check_topics(connection, names)
+        await apply_topics(connection, names)
 
 
 async def test_growing_the_input_wants_consent_and_leaves_no_topic_behind(
