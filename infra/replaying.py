@@ -48,6 +48,7 @@ async def in_process(
     settings: Settings, terms: ReplayTerms, *, tools: frozenset[str], progress: Progress = quiet
 ) -> AsyncIterator[Stage]:
     """Play in this process. `tools`: what the runs of the recording ask for. Raises as `open_harnesses`."""
+    _check_tools(settings, terms)
     playbacks = Playbacks()
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(open_harnesses(settings, redactor(settings), progress))
@@ -74,6 +75,7 @@ async def through_kafka(  # noqa: PLR0913  # each decides where or what
     are answered from this process's memory. Raises SettingsError where the replay would meet other topics or groups.
     """
     own = kafka_settings(settings, replay)
+    _check_tools(settings, terms)
     if not own_worker and terms.mode != "live":
         raise SettingsError(f"a {terms.mode} replay is answered from this process: other workers cannot play it")
     playbacks, worker = Playbacks(), None
@@ -109,6 +111,13 @@ def kafka_settings(settings: Settings, replay: str) -> Settings:
             f"AGENTSTREAM_TOPIC_PREFIX, AGENTSTREAM_GROUP_ID: are those of the replay itself ({prefix}, {group})"
         )
     return settings.model_copy(update={"topic_prefix": prefix, "group_id": group, "http_port": 0})
+
+
+def _check_tools(settings: Settings, terms: ReplayTerms) -> None:
+    """What may really run is what a worker with these settings would run, and nothing else."""
+    refused = [tool for tool in terms.real_tools if tool not in settings.tools]
+    if refused:
+        raise SettingsError(f"AGENTSTREAM_TOOLS: does not allow {', '.join(refused)}, which are to really run")
 
 
 async def _played(

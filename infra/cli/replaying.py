@@ -56,7 +56,7 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     screen = Screen()
     terms = _terms(wanted)
     recording = RecordingReader.open(wanted.recording)
-    settings = context.at_dev(context.settings()) if wanted.kafka else context.as_dev(context.settings())[0]
+    settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
     fresh = ReplayManifest(
         id=secrets.token_hex(5),

@@ -119,6 +119,11 @@ async def test_what_cannot_be_asked_for_is_said(terminal: Terminal, options: tup
     assert not (terminal.home / "out").exists()
 
 
+async def test_a_tool_that_the_settings_do_not_allow_cannot_be_made_to_run(terminal: Terminal) -> None:
+    _, err = await terminal.said("--mode", "hybrid", "--on-miss", "real", "--real-tools", "bash", code=2)
+    assert "AGENTSTREAM_TOOLS: does not allow bash" in err
+
+
 async def test_other_terms_are_refused_and_a_damaged_recording_too(terminal: Terminal) -> None:
     await terminal.said("--mode", "frozen")
     _, err = await terminal.said("--mode", "live", code=2)
