@@ -1,0 +1,170 @@
+"""`agentstream compare` as a process, on recordings and replays that were really made."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import parse
+
+import pytest
+from pydantic import JsonValue
+
+from agentstream.consumers.readers import Read, TopicReader
+from agentstream.schemas.evaluations import EvaluationResult
+from agentstream.schemas.headers import CE_SUBJECT, CE_TYPE, EVALUATION, last_wins
+from agentstream.schemas.readers import decode_evaluation
+from tests.support.cluster import Cluster
+from tests.support.replays import Case, record_scripted, scripted, write
+from tests.support.waiting import patience
+
+CASES = 40
+CHANGED = {f"r{n}" for n in range(0, CASES, 10)}
+TOOL: dict[str, JsonValue] = {"name": "look", "arguments": {"path": "a"}, "result": "A"}
+CASES_AS_RECORDED = [
+    Case(session=f"s{n}", text=f"case {n}?", parameters=scripted(f"answer {n}", TOOL)) for n in range(CASES)
+]
+RULE = "pass_rate(exact) < baseline - 0.02 at 95%"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """The table: cells by evaluator."""
+        return {cells[0]: cells[1:] for line in self.out.splitlines() if len(cells := line.split("\t")) > 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """Where the commands are typed."""
+
+    home: Path
+
+    async def __call__(self, *arguments: str, **variables: str) -> Said:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agentstream.infra.cli", *arguments),
+            cwd=self.home,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted", **variables},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Said(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path) -> Terminal:
+    """A recording of runs with tools: a live replay of it answers four of forty in another way."""
+    runs = await record_scripted(*CASES_AS_RECORDED)
+    for place, run in enumerate(runs):
+        if run.run_id in CHANGED:
+            parameters = type(run.request.parameters).model_validate(scripted(f"other {place}", TOOL))
+            request = run.request.model_copy(update={"parameters": parameters})
+            runs[place] = run.model_copy(update={"request": request})
+    write(tmp_path / "recording", runs)
+    return Terminal(home=tmp_path)
+
+
+async def test_a_frozen_replay_of_the_same_code_has_nothing_worse_and_passes(terminal: Terminal) -> None:
+    write(terminal.home / "plain", await record_scripted(*CASES_AS_RECORDED))
+    played = await terminal("replay", "plain", "--out", "same", "--mode", "frozen")
+    assert played.code == 0, played.err
+    said = await terminal("compare", "same", "--recording", "plain", "--fail-if", "errors > 0 at 95%")
+    assert said.code == 0, said.out
+    assert [said.rows[name][:2] for name in ("exact", "tools")] == [["100.0%", "100.0%"]] * 2
+    assert said.out.endswith("verdict: passed\n")
+
+
+async def test_a_frozen_replay_that_leaves_the_recording_is_said_case_by_case(terminal: Terminal) -> None:
+    await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
+    said = await terminal("compare", "same", "--recording", "recording", "--fail-if", "errors > 5%")
+    assert (said.code, said.rows["errors"][:2]) == (1, ["0.0%", "10.0%"])
+    assert "4 cases left the recording: r0, r10, r20, r30" in said.out
+
+
+async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_and_fails(terminal: Terminal) -> None:
+    played = await terminal("replay", "recording", "--out", "live", "--set", "agents_md=Be brief.", "--mode", "hybrid")
+    assert played.code == 0, played.err
+    rule = "pass_rate(exact) < baseline - 0.02"
+    arguments = ("compare", "live", "--recording", "recording", "--eval", "exact", "--eval", "tools", "--out", "report")
+    said = await terminal(*arguments, "--fail-if", rule)
+    assert (said.code, said.rows["exact"][:2]) == (1, ["100.0%", "90.0%"])
+    document = json.loads((terminal.home / "report" / "report.json").read_text())
+    worse = {one["evaluator"]["name"]: set(one["worse"]) for one in document["evaluators"]}
+    assert worse == {"exact": CHANGED, "tools": set(), "errors": set()}
+    suites = {one.get("name"): one for one in parse(terminal.home / "report" / "junit.xml").getroot()}
+    assert (suites["exact"].get("failures"), suites["rules"].get("failures")) == ("4", "1")
+    assert "<del>answer</del>" in (terminal.home / "report" / "report.html").read_text()
+    # Four of forty could be chance: at 95 % it takes five that all went one way.
+    assert (await terminal(*arguments, "--fail-if", RULE)).code == 0
+
+
+async def test_what_cannot_be_judged_ends_with_2_and_one_line(terminal: Terminal) -> None:
+    await terminal("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
+    few = await terminal("compare", "few", "--recording", "recording", "--fail-if", RULE, "--max-left-out", "1")
+    assert (few.code, "fewer than 5" in few.out) == (2, True)
+    lacking = await terminal("compare", "few", "--recording", "recording", "--fail-if", RULE)
+    assert (lacking.code, "36 of 40 cases" in lacking.out) == (2, True)
+
+    write(terminal.home / "another", (await record_scripted(Case(parameters=scripted("x"))))[:1])
+    for arguments, why in (
+        (("compare", "few", "--recording", "another"), "few: is a replay of another recording, recording"),
+        (("compare", "few", "--recording", "nowhere"), "nowhere: no such directory"),
+        (("compare", "recording", "--recording", "recording"), "not the manifest of a replay"),
+        (("compare", "few", "--recording", "recording", "--fail-if", "speed > 1"), "character 1: found `speed`"),
+        (("compare", "few", "--recording", "recording", "--eval", "nothing"), "--eval nothing: unknown"),
+    ):
+        said = await terminal(*arguments)
+        assert (said.code, said.out) == (2, ""), said
+        assert why in said.err
+        assert said.err.count("\n") == 1
+
+
+async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(terminal: Terminal) -> None:
+    await terminal("replay", "recording", "--out", "twice", "--mode", "frozen", "--repeat", "2")
+    await terminal("replay", "recording", "--out", "live", "--mode", "hybrid")
+    said = await terminal("compare", "live", "--recording", "recording", "--baseline", "twice", "--eval", "exact")
+    assert (said.code, said.rows["exact"][-1]) == (0, "0.0% change")
+    assert "live against twice" in said.err
+    assert "exact: the baseline against itself: 0.0% change" in said.out
+
+
+async def test_outcomes_are_published_under_the_keys_of_their_sessions(terminal: Terminal, cluster: Cluster) -> None:
+    await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
+    said = await terminal(
+        *("compare", "same", "--recording", "recording", "--eval", "exact", "--publish"),
+        KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
+        AGENTSTREAM_TOPIC_PREFIX=cluster.topics.prefix,
+    )
+    assert (said.code, "160 evaluations published" in said.err) == (0, True), said.err
+    reader = TopicReader[EvaluationResult](
+        cluster.connection, cluster.topics.evaluations, decode_evaluation, start="beginning", until_end=True
+    )
+    read: list[EvaluationResult] = []
+    async with patience(), reader:
+        async for item in reader:
+            assert isinstance(item, Read), item
+            value, headers = item.value, last_wins(item.record.headers)
+            assert isinstance(value, EvaluationResult), value
+            assert (headers[CE_TYPE], headers[CE_SUBJECT]) == (EVALUATION.encode(), value.run_id.encode())
+            assert item.record.key == value.session_id.encode()
+            read.append(value)
+    assert len(read) == 4 * CASES
+    passed = {(one.side, one.name): 0 for one in read}
+    for one in read:
+        passed[one.side, one.name] += one.score_label == "pass"
+    assert passed == {
+        ("baseline", "exact"): CASES,
+        ("candidate", "exact"): CASES - len(CHANGED),
+        ("baseline", "errors"): 0,
+        ("candidate", "errors"): 0,
+    }
