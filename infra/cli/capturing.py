@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agentstream.consumers.replay.recording.capture import Capture
+from agentstream.consumers.replay.recording.capture import Capture, positions_of
 from agentstream.consumers.replay.recording.files import RecordingWriter, clear, clear_spool
 from agentstream.consumers.replay.recording.importing import BrokenLine, read_cases
 from agentstream.consumers.replay.recording.manifest import MANIFEST, Manifest, RecordingError, state_of
@@ -66,13 +66,14 @@ def run_capture(context: Context, directory: Path, typed: Typed, mode: Mode) -> 
             selection = typed.selection(began)
             rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
         manifest = _record(cluster, directory, selection, spool, rules, progress)
-    except KeyboardInterrupt:
+    except BaseException as error:
         progress.end()
-        Screen().note(f"stopped; what was read is kept: `agentstream capture {directory} --resume` goes on with it")
-        raise
-    except RecordingError:
+        useless = isinstance(error, RecordingError) or positions_of(spool, "requests") is None
         spool.close()
-        _tidy(directory, made=made)
+        if useless:
+            _tidy(directory, made=made)
+        else:
+            Screen().note(f"stopped; what was read is kept: `agentstream capture {directory} --resume` goes on with it")
         raise
     finally:
         progress.end()

@@ -96,6 +96,13 @@ async def test_ctrl_c_says_how_to_go_on(full: Cluster, tmp_path: Path) -> None:
     assert RecordingReader.open(directory).manifest.runs == RUNS
 
 
+async def test_where_there_is_nothing_to_read_nothing_is_left(cluster: Cluster, tmp_path: Path) -> None:
+    terminal = Terminal(home=tmp_path, variables={"KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers})
+    done = await terminal.type("capture", "recording")
+    assert (done.code, "no such topic: agent.invoke-requests" in done.err, done.err.count("\n")) == (3, True, 1)
+    assert not (tmp_path / "recording").exists()
+
+
 async def test_what_cannot_be_captured_is_said_in_one_line(
     terminal: Terminal, cluster: Cluster, tmp_path: Path
 ) -> None:
