@@ -22,6 +22,7 @@ from tests.support.captures import capture, captured
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.gated import GatedHarness
 from tests.support.outputs import answer, outputs_of
+from tests.support.runs import result_of
 from tests.support.worker_process import worker_process
 from tests.support.workers import plan_of as gated_plan
 from tests.support.workers import quick, working
@@ -224,6 +225,22 @@ async def test_a_secret_split_over_two_deltas_is_in_no_file(cluster: Cluster, tm
     deltas = [event.delta for event in run.events if isinstance(event, PartDelta)]
     assert deltas == [f"call {REDACTED}", f", key {REDACTED}", "!"]
     assert {found.rule: found.runs for found in rules.report()} == {"secrets": 1, r"\w+@[\w.]+": 1}
+
+
+async def test_a_result_of_another_request_with_the_same_id_is_not_taken_for_this_ones(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """The topic of requests was made anew, or the id given twice far apart: the result's header says whose it is."""
+    submitted = await cluster.submit("run")
+    topic = cluster.topics.invoke_requests
+    async with outputs_of(cluster) as outputs:
+        other = result_of(run_id="run", last_seq=-1, text="of the other")
+        mine = result_of(run_id="run", last_seq=-1, text="mine")
+        await outputs.raw_results((other.to_bytes(), [("agentstream-request", f"{topic}/0/99".encode())]))
+        await outputs.raw_results((mine.to_bytes(), [("agentstream-request", str(submitted.position).encode())]))
+    run = (await captured(cluster, tmp_path / "recording"))["run"]
+    assert run.result is not None
+    assert run.result.text == "mine"
 
 
 async def test_records_that_are_no_requests_are_counted(cluster: Cluster, tmp_path: Path) -> None:
