@@ -1,21 +1,27 @@
 """How fast recorded runs are played again in one process, against reading them and against running them bare."""
 
 import asyncio
+import gc
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing import Budget, Player, ReplayDirectory, ReplayTerms
 from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.schemas.recordings import RecordedRun
 from tests.benchmarks.frame import report
 from tests.support.replays import Case, manifest, record_scripted, scripted, scripted_performer, write
 
 pytestmark = pytest.mark.bench
 RUNS = 1_000
 ROUNDS = 3
+WARM, MANY = 2_000, 10_000
+MOST_BYTES = 8_000_000
+"""Of 6,000 runs more: their ids and places, 300 bytes each, and what an allocator does not give back."""
 LEAST = 500.0
 """Runs for each second of this process's CPU: one core's worth, however busy the others keep the machine."""
 
@@ -73,3 +79,26 @@ async def test_frozen_replays_of_scripted_runs(tmp_path: Path) -> None:
         for name in ("reading the recording", "runs code alone"):
             page.figure(f"frozen replay, of {name}", "%", 100 * best["frozen replay"] / best[name])
     assert best["frozen replay"] >= LEAST
+
+
+@pytest.mark.timeout(900)
+async def test_ten_thousand_replayed_runs_take_no_more_memory_than_two_thousand(tmp_path: Path) -> None:
+    few = await record_scripted(*(Case(session=f"s{n}", parameters=scripted("one two three")) for n in range(50)))
+    process = psutil.Process()
+    sizes: list[int] = []
+
+    def runs() -> Iterator[RecordedRun]:
+        for n in range(MANY):
+            if n and n % WARM == 0:
+                gc.collect()
+                sizes.append(process.memory_info().rss)
+            yield few[n % 50].model_copy(update={"run_id": f"r{n}", "session_id": f"s{n}"})
+
+    terms = ReplayTerms(mode="frozen")
+    with ReplayDirectory.open(tmp_path / "out", manifest(MANY, terms)) as directory:
+        async with scripted_performer(terms, ()) as (performer, playbacks):
+            tally = await Player(directory, performer, playbacks, budget=Budget(concurrency=16)).play(runs())
+    assert (tally.finished, tally.diverged) == (MANY, 0)
+    with report("memory of a replay") as page:
+        page.figure("for each run after the first 2,000", "bytes", (sizes[-1] - sizes[0]) / (MANY - 2 * WARM))
+    assert sizes[-1] - sizes[0] < MOST_BYTES, sizes

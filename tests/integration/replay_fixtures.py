@@ -1,9 +1,13 @@
 """One Pi and one model, to record with and to replay with."""
 
+import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +22,19 @@ from agentstream.consumers.replay.playing import (
     ReplayDirectory,
     ReplayHarness,
     ReplayTerms,
+    read_replay,
 )
 from agentstream.consumers.replay.playing.performers import config_of
 from agentstream.consumers.runs import Runs
 from agentstream.infra.offline_model import OfflineModel
 from agentstream.infra.playback import PlaybackEndpoint
-from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.recordings import RecordedRun, ReplayedRun
 from tests.integration.pi_fixtures import ALL_TOOLS, credentials
-from tests.support.replays import Case, Replayed, manifest, record, replayed
+from tests.support.replays import Case, Replayed, manifest, record, record_scripted, replayed, scripted, write
+from tests.support.waiting import eventually
 
+RUNS = 12
+ENOUGH = 3
 USAGE = "[[usage: prompt=1000 cached=200 completion=7]]"
 
 
@@ -75,3 +83,77 @@ def with_tools(number: int) -> Case:
         f"{USAGE}[[think: hm]][[tool:bash {first}]][[tool:read {second}]][[and:read {third}]][[say: It is {number}.]]"
     )
     return Case(text=text, session=f"s{number}", parameters={"tools": ["bash", "read"], "agents_md": "Be exact."})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """Where the command is typed."""
+
+    home: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def results(self) -> Path:
+        return self.home / "out" / "results.jsonl"
+
+    def finished(self) -> list[ReplayedRun]:
+        return list(read_replay(self.home / "out")[1])
+
+    @asynccontextmanager
+    async def replay(self, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """The command under way; it is killed at the end if it still is."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agentstream.infra.cli", "replay", "recording", "--out", "out", *options),
+            cwd=self.home,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.home),
+                "AGENTSTREAM_HARNESSES": "scripted",
+                **self.environment,
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def said(self, *options: str, code: int = 0) -> tuple[str, str]:
+        """What it says until its end."""
+        async with self.replay(*options) as process:
+            out, err = await process.communicate()
+            assert process.returncode == code, err.decode()
+            return out.decode(), err.decode()
+
+    async def until_some_are_finished(self) -> None:
+        def some() -> bool:
+            return self.results.exists() and self.results.read_bytes().count(b"\n") >= ENOUGH
+
+        await eventually(some, "some runs are finished")
+
+
+async def recorded_at(home: Path, environment: Mapping[str, str] | None = None) -> Terminal:
+    """A terminal with a recording of twelve runs in four sessions, each of them a tenth of a second."""
+    cases = (Case(session=f"s{n % 4}", turn=n // 4, parameters=scripted("a b c", delay_ms=60)) for n in range(RUNS))
+    write(home / "recording", await record_scripted(*cases))
+    return Terminal(home=home, environment=environment or {})
+
+
+async def ended_and_gone_on_with(terminal: Terminal, sent: signal.Signals, *options: str) -> None:
+    """Send the signal in the middle, and play the rest."""
+    async with terminal.replay("--mode", "frozen", "--concurrency", "1", *options) as process:
+        await terminal.until_some_are_finished()
+        process.send_signal(sent)
+        await process.communicate()
+        assert process.returncode == (-9 if sent is signal.SIGKILL else 130)
+    before = terminal.finished()
+    assert ENOUGH <= len(before) < RUNS
+    out, _ = await terminal.said("--mode", "frozen", "--json", *options)
+    after = terminal.finished()
+    assert after[: len(before)] == before
+    assert sorted(run.run_id for run in after) == sorted(f"r{number}" for number in range(RUNS))
+    summary = json.loads(out)
+    assert (summary["finished"], summary["diverged"], summary["complete"]) == (RUNS, 0, True)

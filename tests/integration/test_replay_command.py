@@ -1,92 +1,23 @@
 """`agentstream replay` as a process: killed, interrupted, gone on with, and what it says."""
 
-import asyncio
-import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agentstream.consumers.replay.playing import read_replay
-from agentstream.schemas.recordings import ReplayedRun
-from tests.support.replays import Case, record_scripted, scripted, write
-from tests.support.waiting import eventually
-
-RUNS = 12
-ENOUGH = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terminal:
-    """Where the command is typed."""
-
-    home: Path
-
-    @property
-    def results(self) -> Path:
-        return self.home / "out" / "results.jsonl"
-
-    def finished(self) -> list[ReplayedRun]:
-        return list(read_replay(self.home / "out")[1])
-
-    @asynccontextmanager
-    async def replay(self, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """The command under way; it is killed at the end if it still is."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentstream.infra.cli", "replay", "recording", "--out", "out", *options),
-            cwd=self.home,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def said(self, *options: str, code: int = 0) -> tuple[str, str]:
-        """What it says until its end."""
-        async with self.replay(*options) as process:
-            out, err = await process.communicate()
-            assert process.returncode == code, err.decode()
-            return out.decode(), err.decode()
-
-    async def until_some_are_finished(self) -> None:
-        def some() -> bool:
-            return self.results.exists() and self.results.read_bytes().count(b"\n") >= ENOUGH
-
-        await eventually(some, "some runs are finished")
+from tests.integration.replay_fixtures import Terminal, ended_and_gone_on_with, recorded_at
 
 
 @pytest.fixture
 async def terminal(tmp_path: Path) -> Terminal:
-    cases = (Case(session=f"s{n % 4}", turn=n // 4, parameters=scripted("a b c", delay_ms=60)) for n in range(RUNS))
-    write(tmp_path / "recording", await record_scripted(*cases))
-    return Terminal(home=tmp_path)
+    return await recorded_at(tmp_path)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-async def test_what_was_finished_before_the_end_came_is_not_played_again(terminal: Terminal, sent: int) -> None:
-    async with terminal.replay("--mode", "frozen", "--concurrency", "1") as process:
-        await terminal.until_some_are_finished()
-        process.send_signal(sent)
-        await process.communicate()
-        assert process.returncode == (-9 if sent == signal.SIGKILL else 130)
-    before = terminal.finished()
-    assert ENOUGH <= len(before) < RUNS
-    out, _ = await terminal.said("--mode", "frozen", "--json")
-    after = terminal.finished()
-    assert after[: len(before)] == before
-    assert sorted(run.run_id for run in after) == sorted(f"r{number}" for number in range(RUNS))
-    summary = json.loads(out)
-    assert (summary["finished"], summary["diverged"], summary["complete"]) == (RUNS, 0, True)
+async def test_what_was_finished_before_the_end_came_is_not_played_again(
+    terminal: Terminal, sent: signal.Signals
+) -> None:
+    await ended_and_gone_on_with(terminal, sent)
 
 
 async def test_a_bound_that_is_reached_ends_with_2_and_a_word_about_it(terminal: Terminal) -> None:

@@ -1,5 +1,6 @@
 """Replays through Kafka: on topics of their own, with a worker of their own, and nobody else's touched."""
 
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agentstream.infra.topic_admin import topic_admin
 from agentstream.schemas.recordings import RecordedRun
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import end_offsets
+from tests.integration.replay_fixtures import ended_and_gone_on_with, recorded_at
 from tests.support.cluster import Cluster
 from tests.support.replays import Case, Replayed, manifest, record_scripted, replayed, scripted
 
@@ -89,3 +91,18 @@ async def test_a_frozen_replay_is_not_left_to_other_workers() -> None:
     with pytest.raises(SettingsError, match="other workers cannot play it"):
         async with through_kafka(Settings(), FROZEN, replay="x", tools=frozenset(), own_worker=False):
             pass
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+async def test_a_replay_through_kafka_is_ended_and_gone_on_with(
+    cluster: Cluster, tmp_path: Path, sent: signal.Signals
+) -> None:
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+        "AGENTSTREAM_TOPIC_PREFIX": cluster.topics.prefix,
+        "AGENTSTREAM_SESSION_TIMEOUT_MS": "3000",
+        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+    }
+    terminal = await recorded_at(tmp_path, environment)
+    await ended_and_gone_on_with(terminal, sent, "--via", "kafka", "--partitions", "1")
+    assert set((await end_offsets(cluster.bootstrap_servers, cluster.topics.invoke_requests)).values()) == {0}
