@@ -80,7 +80,7 @@ async def test_a_frozen_replay_of_the_same_code_has_nothing_worse_and_passes(ter
     assert played.code == 0, played.err
     said = await terminal("compare", "same", "--recording", "plain", "--fail-if", "errors > 0 at 95%")
     assert said.code == 0, said.out
-    assert [said.rows[name][:2] for name in ("exact", "tools")] == [["100.0%", "100.0%"]] * 2
+    assert [said.rows[name][:2] for name in ("exact", "tools")] == [["100.0% [91.2%, 100.0%]"] * 2] * 2
     assert said.out.endswith("verdict: passed\n")
 
 
@@ -97,7 +97,7 @@ async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_
     rule = "pass_rate(exact) < baseline - 0.02"
     arguments = ("compare", "live", "--recording", "recording", "--eval", "exact", "--eval", "tools", "--out", "report")
     said = await terminal(*arguments, "--fail-if", rule)
-    assert (said.code, said.rows["exact"][:2]) == (1, ["100.0%", "90.0%"])
+    assert (said.code, said.rows["exact"][:2]) == (1, ["100.0% [91.2%, 100.0%]", "90.0% [76.9%, 96.0%]"])
     document = json.loads((terminal.home / "report" / "report.json").read_text())
     worse = {one["evaluator"]["name"]: set(one["worse"]) for one in document["evaluators"]}
     assert worse == {"exact": CHANGED, "tools": set(), "errors": set()}

@@ -51,7 +51,7 @@ async def twenty(tmp_path: Path, wrong: str = EVIL) -> Report:
 async def test_the_table_says_what_got_better_and_worse(tmp_path: Path) -> None:
     made = await twenty(tmp_path)
     rows = {row[0]: row for row in table_rows(made.summaries)}
-    assert rows["exact"][1:3] == ("100.0%", "75.0%")
+    assert rows["exact"][1:3] == ("100.0% [83.9%, 100.0%]", "75.0% [53.1%, 88.8%]")
     assert rows["exact"][4:7] == ("0", "5", "20")
     assert rows["exact"][3].startswith("-25.0%")
     assert "exact worse: r0, r4, r8, r12, r16" in list(made.lines())

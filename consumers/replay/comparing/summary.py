@@ -21,8 +21,9 @@ class SideSummary:
 
     mean: float
     """Share of passes, or mean of the numbers."""
-    interval: tuple[float, float]
-    """Two-sided 95 %: Wilson's for shares of independent cases, by resampling sessions otherwise."""
+    interval: tuple[float, float] | None
+    """Of a share, two-sided 95 %: Wilson's for independent cases, by resampling sessions otherwise. None for numbers:
+    what varies from case to case says nothing of a change."""
     median: float
     """Of the cases."""
     p95: float
@@ -138,9 +139,10 @@ def _two_sided(found: Column, figure: Figure, seed: int) -> tuple[float, float]:
 
 
 def _side(found: Column, outcomes: Sequence[Sequence[Outcome]], values: Sequence[float], seed: int) -> SideSummary:
+    interval: tuple[float, float] | None = None
     if found.kind == "passed" and found.independent and found.single:
         interval = wilson_interval(sum(values), len(values), CONFIDENCE)
-    else:
+    elif found.kind == "passed":
         alone = [
             Worth(run_id=worth.run_id, session_id=worth.session_id, baseline=0.0, candidate=value)
             for worth, value in zip(found.worths, values, strict=True)

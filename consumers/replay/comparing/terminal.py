@@ -92,4 +92,8 @@ def _row(one: EvaluatorSummary) -> tuple[str, ...]:
 
 
 def _side(side: SideSummary, *, share: bool) -> str:
-    return figure(side.mean, share=share)
+    shown = figure(side.mean, share=share)
+    if side.interval is None:
+        return shown
+    low, high = (figure(edge, share=share) for edge in side.interval)
+    return f"{shown} [{low}, {high}]"
