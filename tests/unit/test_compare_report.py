@@ -1,5 +1,6 @@
 """What a comparison leaves: the evidence, the page, the XML, spans, records."""
 
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -55,6 +56,15 @@ async def test_the_table_says_what_got_better_and_worse(tmp_path: Path) -> None:
     assert rows["exact"][4:7] == ("0", "5", "20")
     assert rows["exact"][3].startswith("-25.0%")
     assert "exact worse: r0, r4, r8, r12, r16" in list(made.lines())
+
+
+async def test_one_session_gives_no_interval_and_the_json_stays_json(tmp_path: Path) -> None:
+    cases = [case(f"r{n}", result("right", seconds=n), session="the same") for n in range(3)]
+    made = await report(cases, given({"r0": [result("no")], "r2": [result("right")]}), out=tmp_path, fail_if=RULES[:1])
+    assert "[?, ?]" in table_rows(made.summaries)[0][3]
+    assert json.loads(json.dumps(made.document(), allow_nan=False))["missing"] == 1
+    assert made.verdict.state == "not_judged"
+    assert "1 case without candidate: candidate has no result of it" in list(made.lines())
 
 
 async def test_nothing_that_an_agent_says_becomes_markup(tmp_path: Path) -> None:

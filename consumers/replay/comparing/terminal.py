@@ -1,5 +1,6 @@
 """A comparison in plain lines: a table row for each evaluator, and which cases changed."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +24,7 @@ def remarks(comparison: Comparison, summaries: Sequence[EvaluatorSummary]) -> It
         yield from _of_evaluator(one)
     reasons = Counter((line.side, line.why) for line in comparison.missing)
     for (side, why), count in reasons.most_common(_NAMED):
-        yield f"{count} cases without {side}: {why}"
+        yield f"{count} {'case' if count == 1 else 'cases'} without {side}: {why}"
     if comparison.diverged:
         yield f"{len(comparison.diverged)} cases left the recording: {_some(comparison.diverged)}"
     yield from comparison.about.notes
@@ -66,7 +67,9 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def figure(value: float, *, share: bool) -> str:
-    """A number as people read it."""
+    """A number as people read it; `?` for the edge of an interval that one session cannot give."""
+    if math.isinf(value):
+        return "?"
     return f"{100 * value:.1f}%" if share else f"{value:.4g}"
 
 
