@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,14 +69,14 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     )
     with ReplayDirectory.open(wanted.out, fresh, restart=wanted.restart) as directory:
         _refuse_itself(recording, directory)
-        tally = asyncio.run(_play(settings, wanted, recording, directory, _Progress(screen, directory)))
+        tally = asyncio.run(_play(settings, wanted, recording, directory, Progress(screen, directory)))
     _show(tally, directory, screen, as_json=as_json)
     if not tally.complete:
         sys.exit(INCOMPLETE)
 
 
 async def _play(
-    settings: Settings, wanted: Wanted, recording: RecordingReader, directory: ReplayDirectory, progress: "_Progress"
+    settings: Settings, wanted: Wanted, recording: RecordingReader, directory: ReplayDirectory, progress: "Progress"
 ) -> Tally:
     terms = directory.manifest.terms
     tools = frozenset[str]()
@@ -126,14 +127,17 @@ def _refuse_itself(recording: RecordingReader, directory: ReplayDirectory) -> No
         fail(f"this recording was made of the topics that this replay writes to ({prefix}); use another --out", USAGE)
 
 
-class _Progress:
+class Progress:
     """Lines on stderr: each second on a terminal, each ten seconds in a log."""
 
-    def __init__(self, screen: Screen, directory: ReplayDirectory) -> None:
+    def __init__(
+        self, screen: Screen, directory: ReplayDirectory, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._screen = screen
         self._total = directory.manifest.runs * directory.manifest.terms.repeats
         self._every = 1.0 if screen.for_people else 10.0
-        self._began = self._said = time.monotonic()
+        self._clock = clock
+        self._began = self._said = clock()
 
     def note(self, line: str) -> None:
         """Something worth a line of its own."""
@@ -141,7 +145,7 @@ class _Progress:
 
     def ran(self, tally: Tally) -> None:
         """One more run."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._said >= self._every:
             self._said = now
             self._screen.note(self._line(tally, now - self._began))

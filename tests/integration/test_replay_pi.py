@@ -108,6 +108,19 @@ async def test_one_changed_tool_call_among_all_runs_is_found(stage: PiStage) -> 
     assert outcome.tally.completed == FEW - 1
 
 
+async def test_with_other_instructions_exactly_the_answers_differ_that_depend_on_them(stage: PiStage) -> None:
+    asked = ("[[say: One.]]", "hello", "What is your name?", "count to 3", '[[tool:bash {"command": "echo 1"}]]', "hi")
+    parameters = {"tools": ["bash"], "agents_md": "Your name is Ada."}
+    runs = await stage.record(*(Case(text=each, session=each, parameters=parameters) for each in asked))
+    changes = AgentParameters(agents_md="Your name is Eve.")
+    outcome = await stage.replay(runs, ReplayTerms(mode="hybrid", changes=changes))
+    before = {run.run_id: run.result.text for run in runs if run.result}
+    after = {run_id: run.result.text for (run_id, _), run in outcome.runs.items()}
+    assert {run_id for run_id, text in after.items() if text != before[run_id]} == {"r2"}
+    assert (before["r2"][:15], after["r2"][:15]) == ("My name is Ada.", "My name is Eve.")
+    assert (outcome.tally.completed, outcome.tally.tools_real) == (len(asked), 0)
+
+
 def leaving(path: Path) -> str:
     return f"[[tool:bash {json.dumps({'command': f'touch {path}; echo left'})}]][[say: Done.]]"
 
