@@ -93,10 +93,10 @@ class Outbox:
             future.cancel()
         return future
 
-    def books_changed(self, *, at_once: bool = False) -> None:
+    def books_changed(self) -> None:
         """A run began: its mark must be on the log soon, so that a crash is counted. Or a hole was passed."""
-        if self._changed_at is None or at_once:
-            self._changed_at = self._clock() - (CHANGED_SECONDS if at_once else 0)
+        if self._changed_at is None:
+            self._changed_at = self._clock()
             self._wake.set()
 
     async def due(self) -> Batch:

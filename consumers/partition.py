@@ -216,15 +216,16 @@ class Partition:
         if self.claim is not None:
             self.claim.cancel(cancel)
 
-    def revoked(self) -> None:
-        """A rebalance began: the partition may go to another worker, or stay.
+    def revoked(self) -> "asyncio.Future[None] | None":
+        """A rebalance began: the partition may go to another worker, or stay. Done once the log says so.
 
         If it goes, its runs end here by no fault of theirs, so until it is known every commit says that it is given
-        back: strikes are for crashes. Without this a storm of rebalances failed innocent runs with `crash_limit`.
+        back: strikes are for crashes. Without this a storm of rebalances failed innocent runs with `crash_limit`. An
+        idle one says so as well: its next owner would take it for the partition of a worker that vanished, count a
+        takeover, and begin its first runs with care.
         """
         self._moving = True
-        if self.claim is not None and self.claim.running:
-            self.claim.outbox.books_changed(at_once=True)
+        return None if self.claim is None else self.claim.outbox.force()
 
     def kept(self) -> None:
         """A rebalance ended and the partition is still, or again, ours.

@@ -113,10 +113,7 @@ class Worker:
         owner as soon as the last member has joined, often us: not waited for, the note came too late or was cancelled
         with the partition, and each rebalance was a crash in the results of the runs that it moved.
         """
-        for partition in self._partitions.values():
-            partition.revoked()
-        claims = [partition.claim for partition in self._partitions.values()]
-        given_back = [claim.outbox.force() for claim in claims if claim is not None and claim.running]
+        given_back = [future for each in self._partitions.values() if (future := each.revoked()) is not None]
         if given_back:
             await asyncio.wait(given_back, timeout=GIVE_BACK_SECONDS)
 

@@ -28,6 +28,21 @@ def test_a_partition_that_is_lost_ends_its_runs_and_the_next_owner_finds_them_op
     with_worker(scenario, slots=3)
 
 
+def test_an_idle_partition_that_moves_is_given_back_and_its_next_owner_takes_nothing_over() -> None:
+    """Each planned restart of a quiet fleet was counted as workers that vanish."""
+
+    async def scenario(world: World) -> None:
+        world.source.assign(0)
+        await until(lambda: 0 in world.source.flowing)
+        assert not world.log.state.released
+        await world.worker.revoked()
+        assert world.log.state.released
+        world.source.assign(0)
+        await until(lambda: not world.log.state.released)
+
+    with_worker(scenario)
+
+
 def test_a_kept_partition_is_not_read_before_a_transaction_proved_it_ours() -> None:
     async def scenario(world: World) -> None:
         world.source.assign(0)
