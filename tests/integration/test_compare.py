@@ -16,6 +16,7 @@ from agentstream.schemas.evaluations import EvaluationResult
 from agentstream.schemas.headers import CE_SUBJECT, CE_TYPE, EVALUATION, last_wins
 from agentstream.schemas.readers import decode_evaluation
 from tests.support.cluster import Cluster
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.replays import Case, record_scripted, scripted, write
 from tests.support.waiting import patience
 
@@ -138,14 +139,19 @@ async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(term
     assert "exact: the baseline against itself: 0.0% change" in said.out
 
 
-async def test_outcomes_are_published_under_the_keys_of_their_sessions(terminal: Terminal, cluster: Cluster) -> None:
+async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_are_spans(
+    terminal: Terminal, cluster: Cluster, receiver: OtlpReceiver
+) -> None:
     await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
     said = await terminal(
         *("compare", "same", "--recording", "recording", "--eval", "exact", "--publish"),
         KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
         AGENTSTREAM_TOPIC_PREFIX=cluster.topics.prefix,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
     )
     assert (said.code, "160 evaluations published" in said.err) == (0, True), said.err
+    assert sum(span.name == "evaluate exact" for span in receiver.spans) == 2 * CASES
+    assert len({span.trace_id for span in receiver.spans}) == 1
     reader = TopicReader[EvaluationResult](
         cluster.connection, cluster.topics.evaluations, decode_evaluation, start="beginning", until_end=True
     )

@@ -125,6 +125,11 @@ async def test_cases_without_an_answer_are_not_passed_over(tmp_path: Path) -> No
     assert only(await judged(tmp_path, EXACT, cases=40, worse=0, lost=4)).state == "passed"
 
 
+async def test_a_pass_rate_of_numbers_says_what_to_write_instead(tmp_path: Path) -> None:
+    one = only(await judged(tmp_path, "pass_rate(latency) < 0.5", cases=10, worse=0))
+    assert (one.state, "use mean(latency)" in one.why) == ("not_judged", True)
+
+
 async def test_one_failed_rule_fails_all_and_one_that_is_open_leaves_all_open(tmp_path: Path) -> None:
     async def of(rules: Sequence[str]) -> Report:
         cases = [case(f"r{n}", result("right")) for n in range(10)]

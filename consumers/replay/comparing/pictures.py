@@ -40,6 +40,8 @@ def _bar(found: Column) -> str:
 
 def _histograms(before: Sequence[float], now: Sequence[float], unit: str) -> str:
     low, high = min(*before, *now), max(*before, *now)
+    if low == high:
+        return f'<p class="legend">{low:.4g} {escape(unit)} throughout</p>'
     width = (high - low) / _BINS or 1.0
     heights = [[0] * _BINS for _ in range(2)]
     for side, values in enumerate((before, now)):
