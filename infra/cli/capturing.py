@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from agentstream.consumers.replay.recording.progress import Progress
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.recording.selection import Selection
 from agentstream.consumers.replay.recording.spool import Spool
-from agentstream.consumers.replay.recording.writing import begin, write_recording
+from agentstream.consumers.replay.recording.writing import began, begin, write_recording
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.cli.recordings import tell_manifest
@@ -52,34 +53,30 @@ def run_capture(context: Context, directory: Path, typed: Typed, mode: Mode) -> 
     settings = context.settings()
     context.quiet_logs(settings)
     cluster = context.cluster(settings)
-    selection = typed.selection(datetime.now(UTC))
-    rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
+    # What is wrong with the options is said before there is a directory.
+    typed.selection(datetime.now(UTC))
+    Rules(redactor(settings), typed.patterns or (), typed.paths or ())
     made = _prepare(directory, mode)
-    spool = Spool(directory)
-    progress = _Progress()
-    try:
-        if spool.noted("began") is None:
-            begin(spool, typed.document)
-        else:
-            typed = _as_begun(spool, typed)
-            began = datetime.fromisoformat(str(spool.noted("began")))
-            selection = typed.selection(began)
-            rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
-        manifest = _record(cluster, directory, selection, spool, rules, progress)
-    except BaseException as error:
-        progress.end()
-        useless = isinstance(error, RecordingError) or positions_of(spool, "requests") is None
-        spool.close()
-        if useless:
-            _tidy(directory, made=made)
-        else:
-            Screen().note(f"stopped; what was read is kept: `agentstream capture {directory} --resume` goes on with it")
-        raise
-    finally:
-        progress.end()
-        spool.close()
+    with closing(Spool(directory)) as spool, closing(_Progress()) as progress:
+        typed = _as_begun(spool, typed)
+        selection = typed.selection(began(spool))
+        rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())
+        try:
+            manifest = _record(cluster, directory, selection, spool, rules, progress)
+        except BaseException as error:
+            progress.close()
+            _leave(directory, spool, error, made=made)
+            raise
     clear_spool(directory)
     _tell(directory, manifest, mode)
+
+
+def _leave(directory: Path, spool: Spool, error: BaseException, *, made: bool) -> None:
+    """Nothing of a capture that cannot succeed, or has read nothing yet; else a word on how to go on."""
+    if isinstance(error, RecordingError) or positions_of(spool, "requests") is None:
+        _tidy(directory, made=made)
+    else:
+        Screen().note(f"stopped; what was read is kept: `agentstream capture {directory} --resume` goes on with it")
 
 
 def _record(
@@ -116,7 +113,10 @@ def _prepare(directory: Path, mode: Mode) -> bool:
 
 
 def _as_begun(spool: Spool, typed: Typed) -> Typed:
-    noted = spool.noted("typed")
+    """The options that the capture was begun with; these, if it begins now."""
+    if (noted := spool.noted("typed")) is None:
+        begin(spool, typed.document)
+        return typed
     begun = Typed.of(noted)
     if typed.document and typed.document != begun.document:
         fail("--resume: the capture was begun with other options; leave them out, or begin anew with --force", USAGE)
@@ -194,7 +194,7 @@ class _Progress:
             self._said_at = now
             sys.stderr.write(f"{_line(progress, now - self._began)}\n")
 
-    def end(self) -> None:
+    def close(self) -> None:
         """What comes next begins on a line of its own."""
         if self._open:
             sys.stderr.write("\n")

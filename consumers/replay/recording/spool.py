@@ -80,23 +80,31 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         """Open or make it. Raises RecordingError if that is not possible, or another process holds it."""
-        self.path = directory / SPOOL
+        path = directory / SPOOL
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=0.5)
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
-                self._db.execute(f"PRAGMA {pragma}").fetchall()
-            # Held until the end: a second capture into the same directory must not mix with this one.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-            self._db.executescript(_SCHEMA)
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("COMMIT")
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.5)
         except sqlite3.OperationalError as error:
+            raise RecordingError(f"{directory}: cannot be written ({error})") from None
+        try:
+            self._prepare()
+        except sqlite3.OperationalError as error:
+            self._db.close()
             held = "locked" in str(error)
             reason = "another capture writes there now" if held else f"cannot be written ({error})"
             raise RecordingError(f"{directory}: {reason}") from None
         except sqlite3.DatabaseError:
-            raise RecordingError(f"{self.path}: is damaged; `--force` begins the capture anew") from None
+            self._db.close()
+            raise RecordingError(f"{path}: is damaged; `--force` begins the capture anew") from None
         self.run_of_attempt = lru_cache(_ATTEMPTS)(self._run_of_attempt)
+
+    def _prepare(self) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
+            self._db.execute(f"PRAGMA {pragma}").fetchall()
+        # Held until the end: a second capture into the same directory must not mix with this one.
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

@@ -49,7 +49,7 @@ def write_recording(
                 writer.flush()
                 spool.note("written", {"runs": writer.runs, "redacted": rules.counts})
                 told(Progress(step="runs", done=writer.runs, total=total, since_begin=writer.runs - before, runs=total))
-        about["created_at"] = _began(spool)
+        about["created_at"] = began(spool)
         about["topic_prefix"] = topics.prefix
         about["topics"] = tuple(_topics_read(spool))
         about["left_out"] = left_out(spool)
@@ -64,7 +64,8 @@ def begin(spool: Spool, typed: dict[str, JsonValue]) -> None:
         spool.note("typed", typed)
 
 
-def _began(spool: Spool) -> datetime:
+def began(spool: Spool) -> datetime:
+    """When the capture was begun: what `2h` is counted from, however often it is resumed."""
     noted = spool.noted("began")
     return datetime.fromisoformat(noted) if isinstance(noted, str) else datetime.now(UTC)
 
