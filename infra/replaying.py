@@ -126,7 +126,10 @@ async def _played(
     endpoint: str | None = None
     if terms.mode == "frozen":
         endpoint = (await stack.enter_async_context(PlaybackEndpoint(playbacks))).base_url
-    return {kind: ReplayHarness(each, playbacks, endpoint=endpoint) for kind, each in harnesses.items()}
+    live = terms.mode == "live"
+    return {
+        kind: ReplayHarness(each, playbacks, endpoint=endpoint, plays_unknown=live) for kind, each in harnesses.items()
+    }
 
 
 async def _first(worker: asyncio.Task[None], ready: asyncio.Event) -> None:

@@ -137,7 +137,7 @@ async def scripted_performer(terms: ReplayTerms, tools: Iterable[str]) -> AsyncI
     """Plays scripted runs in this process."""
     playbacks = Playbacks()
     async with ScriptedHarness() as harness:
-        harnesses: dict[str, Harness] = {"scripted": ReplayHarness(harness, playbacks)}
+        harnesses: dict[str, Harness] = {"scripted": ReplayHarness(harness, playbacks, plays_unknown=True)}
         allowed = frozenset(tools)
         config = config_of(WorkerAgentConfig(harnesses=harnesses, tools=allowed), terms.mode, allowed)
         yield InProcess(Runs(harnesses, redactor=Redactor()), config), playbacks

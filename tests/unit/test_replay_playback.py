@@ -5,11 +5,15 @@ import asyncio
 import pytest
 from pydantic import JsonValue
 
-from agentstream.consumers.replay.playing import Playback, ReplayTerms, Tape
+from agentstream.consumers.agent_config import DEFAULT_LIMITS
+from agentstream.consumers.harness.port import Finished, HarnessRequest, Waiting
+from agentstream.consumers.harness.scripted import ScriptedHarness
+from agentstream.consumers.replay.playing import Playback, Playbacks, ReplayHarness, ReplayTerms, Tape
 from agentstream.consumers.replay.playing.playback import Said
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.messages import Message
 from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.trace import TraceContext
 from tests.support.replays import Case, record_scripted, scripted
 
 CALL: tuple[str, JsonValue] = ("read", {"path": "a", "n": 1})
@@ -109,3 +113,37 @@ async def test_a_call_that_overtakes_its_events_waits_for_them(run: RecordedRun)
     assert await asking is None
     assert playback.divergence is not None
     assert playback.divergence.what == "another result of read"
+
+
+async def test_a_run_whose_playback_is_not_there_yet_waits_for_it_and_plays_nothing(run: RecordedRun) -> None:
+    """A killed replay had sent it: it reaches the next worker before the next player asks for it."""
+    playbacks = Playbacks()
+    async with ScriptedHarness() as inner:
+        playing = ReplayHarness(inner, playbacks).run(scripted_request(run))
+        assert isinstance(await anext(playing), Waiting)
+        assert isinstance(await anext(playing), Waiting)
+        with playbacks.playing("another", played(run)):
+            assert isinstance(await anext(playing), Waiting)
+        with playbacks.playing("r0", played(run)) as playback:
+            events = [event async for event in playing]
+    assert events[-1] == Finished(finish_reason="stop")
+    assert (playback.divergence, playback.from_recording) == (None, 1)
+
+
+def scripted_request(run: RecordedRun) -> HarnessRequest:
+    assert run.request.parameters.harness is not None
+    return HarnessRequest(
+        run_id=run.run_id,
+        session_id=run.session_id,
+        attempt=1,
+        attempt_id="a",
+        messages=run.request.messages,
+        model=None,
+        agents_md="",
+        tools=("read",),
+        choice=run.request.parameters.harness,
+        thinking="off",
+        limits=DEFAULT_LIMITS,
+        credentials=None,
+        trace=TraceContext.fresh(),
+    )

@@ -1,6 +1,7 @@
 """Any harness, played against tapes: to the runs code around it, it is that harness."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -29,19 +30,25 @@ ASKS_FIRST: Final = frozenset({"pi", "scripted"})
 """Harnesses that honour `HarnessRequest.answer_tool`. With any other, tools would really run."""
 _IN_LINE: Final = frozenset({"scripted"})
 """Of them, those that ask from within their own generator."""
+_SAYS_IT_WAITS_S: Final = 0.5
 
 
 class ReplayHarness:
     """A harness whose runs are answered from recordings, as far as their terms say. Opens and closes nothing.
 
     `endpoint`: where recorded answers of models are served in OpenAI's dialect; None: frozen runs of a harness that
-    calls models fail for want of one. A run that no playback is known of is played as it is.
+    calls models fail for want of one. `plays_unknown`: a run that no playback is known of is played as it is. Without,
+    it waits for its playback: what a killed replay had sent is delivered to the next one before that asks for it, and
+    must not meet real models and tools.
     """
 
-    def __init__(self, inner: Harness, playbacks: Playbacks, *, endpoint: str | None = None) -> None:
+    def __init__(
+        self, inner: Harness, playbacks: Playbacks, *, endpoint: str | None = None, plays_unknown: bool = False
+    ) -> None:
         self._inner = inner
         self._playbacks = playbacks
         self._endpoint = endpoint
+        self._plays_unknown = plays_unknown
 
     @property
     def kind(self) -> str:
@@ -64,10 +71,17 @@ class ReplayHarness:
     async def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Waiting | Terminal]:
         """Play it. The contract is the port's."""
         playback = self._playbacks.of_run(request.run_id)
-        if playback is None:
+        if playback is None and self._plays_unknown:
             async for event in self._inner.run(request):
                 yield event
             return
+        while playback is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAYS_IT_WAITS_S):
+                    await self._playbacks.another()
+            playback = self._playbacks.of_run(request.run_id)
+            if playback is None:
+                yield Waiting()
         playback.begin()
         playback.in_line = self.kind in _IN_LINE
         async with aclosing(self._watched(self._told(request, playback), playback)) as events:

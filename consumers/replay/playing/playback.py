@@ -224,11 +224,14 @@ class Playbacks:
     def __init__(self) -> None:
         self._by_run: dict[str, Playback] = {}
         self._by_key: dict[str, Playback] = {}
+        self._came = asyncio.Event()
 
     @contextmanager
     def playing(self, run_id: str, playback: Playback) -> Iterator[Playback]:
         """Within, it is found."""
         self._by_run[run_id] = self._by_key[playback.key] = playback
+        self._came.set()
+        self._came.clear()
         try:
             yield playback
         finally:
@@ -237,6 +240,10 @@ class Playbacks:
     def of_run(self, run_id: str) -> Playback | None:
         """That of a run, by the id it is replayed under."""
         return self._by_run.get(run_id)
+
+    async def another(self) -> None:
+        """Wait until one more is there."""
+        await self._came.wait()
 
     def of_key(self, key: str) -> Playback | None:
         """That of a model call."""
