@@ -1,7 +1,7 @@
 """Making a comparison: each case of both sides past every evaluator, into the evidence; and what evidence holds.
 
 evidence = await compare(cases, baseline, candidate, evaluators, into=path)
-comparison = read_comparison(path)         what summaries and verdicts are made of: no texts, 200 bytes an outcome
+comparison = read_comparison(path)         what summaries and verdicts are made of: no texts, 600 bytes an outcome
 """
 
 import asyncio
