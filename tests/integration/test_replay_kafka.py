@@ -13,6 +13,7 @@ from agentstream.infra.settings import KafkaSettings, Settings
 from agentstream.infra.settings_file import SettingsError
 from agentstream.infra.topic_admin import topic_admin
 from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.requests import AgentParameters
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import end_offsets
 from tests.integration.replay_fixtures import ended_and_gone_on_with, recorded_at
@@ -70,13 +71,18 @@ async def test_a_frozen_replay_through_kafka_goes_as_recorded_and_touches_no_oth
 async def test_a_result_that_kafka_has_is_found_again_by_a_replay_that_was_killed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    runs = await record_scripted(Case(parameters=scripted("once")))
+    runs = await record_scripted(Case(parameters=scripted("once", TOOL)), Case(session="b", parameters=scripted("x")))
+    changed = runs[1].request.model_copy(update={"parameters": AgentParameters.model_validate(scripted("y"))})
+    runs[1] = runs[1].model_copy(update={"request": changed})
     replay = cluster.topics.prefix.strip(".")
     first = await played(settings_of(cluster), tmp_path / "out", runs, replay)
     # It was killed between the result and its own line.
     (tmp_path / "out" / "results.jsonl").write_bytes(b"")
     second = await played(settings_of(cluster), tmp_path / "out", runs, replay)
-    assert second["r0"].result == first["r0"].result
+    for run_id in ("r0", "r1"):
+        assert second[run_id].result == first[run_id].result
+        assert second[run_id].divergence == first[run_id].divergence
+    assert first["r1"].divergence is not None
 
 
 def test_a_replay_that_would_meet_the_settings_topics_or_group_is_refused() -> None:

@@ -13,7 +13,7 @@ from agentstream.consumers.replay.playing.directory import ReplayDirectory
 from agentstream.consumers.replay.playing.performers import Performer
 from agentstream.consumers.replay.playing.playback import Playback, Playbacks
 from agentstream.consumers.replay.playing.preparing import replayed_id, replayed_request, replayed_session
-from agentstream.consumers.replay.playing.tape import Tape, end_step
+from agentstream.consumers.replay.playing.tape import Tape, end_step, steps_of
 from agentstream.producers.outcomes import failed_without_run
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.recordings import Divergence, RecordedRun, ReplayedRun
@@ -147,18 +147,24 @@ class Player:
         )
 
     def _other_end(self, run: RecordedRun, tape: Tape, result: InvokeResult) -> Divergence | None:
-        """A frozen run that ended otherwise without its harness having been asked: it never began, or was retried."""
-        if self._terms.mode != "frozen" or tape.unplayable is not None or run.result is None:
+        """Of a run whose harness was not asked here: it never began, was tried in vain, or its result was found."""
+        code, recorded = _code(result), run.result
+        if code == ErrorCode.REPLAY_DIVERGED.value and result.error is not None:
+            what = result.error.detail or result.error.title
+        elif self._terms.mode == "frozen" and tape.unplayable is None and recorded is not None:
+            if (recorded.status, _code(recorded)) == (result.status, code):
+                return None
+            what = f"it ended with {code or result.status}, the recorded run with {_code(recorded) or recorded.status}"
+        else:
             return None
-        recorded, replayed = run.result, result
-        if (recorded.status, _code(recorded)) == (replayed.status, _code(replayed)):
-            return None
-        what = f"it ended with {_code(replayed) or replayed.status}, the recorded run with "
+        did = steps_of(result.messages)
+        agreed = next((at for at, (one, other) in enumerate(zip(tape.steps, did, strict=False)) if one != other), None)
+        at = min(len(did), len(tape.steps)) if agreed is None else agreed
         return Divergence(
-            index=0 if result.attempt == 0 else len(tape.steps) - 1,
-            what=what + (_code(recorded) or recorded.status),
-            recorded=end_step(recorded.finish_reason, recorded.error),
-            replayed=end_step(replayed.finish_reason, replayed.error),
+            index=at,
+            what=what,
+            recorded=tape.steps[at] if at < len(tape.steps) else None,
+            replayed=did[at] if at < len(did) else end_step(result.finish_reason, result.error),
         )
 
     def _refused(self, run: RecordedRun, repeat: int, why: str) -> InvokeResult:
