@@ -35,7 +35,7 @@ def test_a_broken_engine_is_found_out(broken: Callable[[], Any]) -> None:
     # The same schedules each time, or a mutant that takes 58 of them would be missed once in a while. Not made shorter:
     # it is enough that there is one.
     sought = settings(
-        STANDARD, max_examples=100, phases=[Phase.generate], derandomize=True, database=None, print_blob=False
+        STANDARD, max_examples=600, phases=[Phase.generate], derandomize=True, database=None, print_blob=False
     )
     # An engine this broken may break anything, as long as somebody notices.
     with broken(), pytest.raises((AssertionError, ExceptionGroup)):
