@@ -10,7 +10,7 @@ from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.durations import Durations
 from agentstream.consumers.metrics.names import MetricName
 from agentstream.producers.outcomes import Outcome
-from agentstream.schemas.errors import Problem
+from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Usage
 
 _SYSTEM: Final = {"messaging.system": "kafka"}
@@ -52,11 +52,21 @@ class Metrics:
         self._calls = histogram(meter, names.MODEL_DURATION)
         self._tokens = histogram(meter, names.TOKEN_USAGE)
         self._first_chunks = histogram(meter, names.TIME_TO_FIRST_CHUNK)
+        self._begin_at_zero()
 
     @classmethod
     def none(cls) -> "Metrics":
         """Measures nothing, but learns durations all the same."""
         return cls(NoOpMeterProvider().get_meter("agentstream"), input_topic="", group_id="")
+
+    def _begin_at_zero(self) -> None:
+        """What alarms watch: a series that begins with its first event has no increase, and no alarm."""
+        for each in (self._claims, self._takeovers, self._duplicates):
+            each.add(0)
+        for reason in ("retry", "draining", "moved", "takeover"):
+            self._voided.add(0, {names.REASON: reason})
+        self._runs.add(0, {names.STATUS: "completed"})
+        self._runs.add(0, {names.STATUS: "failed", "error.type": ErrorCode.CRASH_LIMIT.value})
 
     def received(self) -> None:
         """A record was taken from the input."""

@@ -19,11 +19,16 @@ class Meters:
         self.metrics = Metrics(self.provider.get_meter("test"), input_topic="requests", group_id="workers")
 
     def sums(self, name: str) -> dict[Labels, float]:
-        """The value of each series of a metric; of a histogram, the sum of what it recorded."""
-        return {
+        """The value of each series of a metric; of a histogram, the sum of what it recorded. Zeros are left out."""
+        found = {
             labels: point.sum if isinstance(point, HistogramDataPoint) else point.value
             for labels, point in self._points(name)
         }
+        return {labels: value for labels, value in found.items() if value}
+
+    def series(self, name: str) -> set[Labels]:
+        """All series of a metric, those that stand at zero as well."""
+        return {labels for labels, _ in self._points(name)}
 
     def counts(self, name: str) -> dict[Labels, int]:
         """How often each series of a histogram was recorded."""

@@ -105,3 +105,12 @@ def test_every_name_is_there_once_and_prometheus_has_it_with_its_unit() -> None:
     assert names.WORK_WAITING.prometheus == "agentstream_work_waiting_seconds"
     assert names.RUNS.prometheus == "agentstream_runs_total"
     assert names.HELD_BYTES.prometheus == "agentstream_held_bytes"
+
+
+def test_what_alarms_watch_begins_at_zero() -> None:
+    """An increase is seen between two values: of a counter that begins with its first event none is."""
+    meters = Meters()
+
+    assert meters.series("agentstream.takeovers") == {()}
+    assert len(meters.series("agentstream.attempts.voided")) == 4
+    assert (("agentstream.run.status", "failed"), ("error.type", "crash_limit")) in meters.series("agentstream.runs")
