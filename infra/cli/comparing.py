@@ -84,7 +84,7 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
             screen.note(f"{sent} evaluations published")
     code = report.verdict.exit_code
     if not any(one.cases for one in report.summaries):
-        screen.note("no case has both sides: nothing was compared", "yellow")
+        screen.note("no case has an answer that could be judged: nothing was compared", "yellow")
         code = code or NOT_JUDGED
     if code:
         sys.exit(code)

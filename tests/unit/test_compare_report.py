@@ -67,6 +67,18 @@ async def test_one_session_gives_no_interval_and_the_json_stays_json(tmp_path: P
     assert "1 case without candidate: candidate has no result of it" in list(made.lines())
 
 
+async def test_a_data_set_without_recorded_answers_is_judged_by_what_it_expects(tmp_path: Path) -> None:
+    cases = [case(f"r{n}", expected="right") for n in range(10)]
+    answers = given({f"r{n}": [result("right" if n else "wrong")] for n in range(10)})
+    rules = ["pass_rate(exact) < 0.95", "pass_rate(exact) < 0.5 at 95%", "pass_rate(exact) < baseline"]
+    made = await report(cases, answers, out=tmp_path, fail_if=rules)
+    assert [one.state for one in made.verdict.rules] == ["failed", "passed", "not_judged"]
+    assert table_rows(made.summaries)[0][1:3] == ("–", "90.0% [59.6%, 98.2%]")
+    made.write_junit(tmp_path / "junit.xml")
+    suite = next(one for one in parse(tmp_path / "junit.xml").getroot() if one.get("name") == "exact")
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "0")
+
+
 async def test_nothing_that_an_agent_says_becomes_markup(tmp_path: Path) -> None:
     made = await twenty(tmp_path)
     made.write_html(tmp_path / "report.html")
@@ -146,6 +158,13 @@ async def test_repeats_of_the_baseline_show_its_noise_and_those_of_the_candidate
     assert (exact.noise.changed, exact.noise.difference) == pytest.approx((0.1, -0.1))
     assert dict(exact.candidate.pass_at) == pytest.approx({1: 0.75, 2: 1.0})
     assert (exact.mcnemar, exact.candidate.mean) == (None, 0.75)
+
+
+async def test_a_share_that_never_varied_is_not_certain(tmp_path: Path) -> None:
+    cases = [case(f"r{n}", expected="right") for n in range(3)]
+    answers = given({f"r{n}": [result("right"), result("right")] for n in range(3)})
+    made = await report(cases, answers, out=tmp_path)
+    assert table_rows(made.summaries)[0][2] == "100.0% [43.9%, 100.0%]"
 
 
 async def test_each_outcome_is_a_span_linked_to_the_run_it_is_of_and_to_the_recorded_one(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from agentstream.consumers.replay.comparing.bootstrap import bound, quantile, resampled_means
@@ -55,7 +55,7 @@ class EvaluatorSummary:
     kind: Kind
     """Passes or numbers."""
     cases: int
-    """Cases with both sides."""
+    """Cases with both sides; where nothing has a baseline, those of the candidate."""
     clusters: int
     """Sessions they are of."""
     left_out: int
@@ -105,7 +105,7 @@ def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorS
         failures=failures,
     )
     if not found.worths:
-        return bare
+        return _alone(bare, pairs, seed)
     figure = Figure()
     rising = -1.0 if one.better == "lower" else 1.0
     changed = sorted(
@@ -133,6 +133,15 @@ def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorS
     )
 
 
+def _alone(bare: EvaluatorSummary, pairs: Sequence[Pair], seed: int) -> EvaluatorSummary:
+    """The candidate by itself, where nothing has a baseline: a data set that only says what is right."""
+    found = column(pairs, bare.kind, candidate_only=True)
+    if not found.worths:
+        return bare
+    side = _side(found, [pair.candidate for pair in pairs], [worth.candidate for worth in found.worths], seed)
+    return replace(bare, candidate=side, cases=len(found.worths), clusters=len(found.clusters), left_out=found.left_out)
+
+
 def _two_sided(found: Column, figure: Figure, seed: int) -> tuple[float, float]:
     bounds = bounds_of(found, figure, seed)
     return bounds((1.0 - CONFIDENCE) / 2.0), bounds(0.5 + CONFIDENCE / 2.0)
@@ -142,6 +151,10 @@ def _side(found: Column, outcomes: Sequence[Sequence[Outcome]], values: Sequence
     interval: tuple[float, float] | None = None
     if found.kind == "passed" and found.independent and found.single:
         interval = wilson_interval(sum(values), len(values), CONFIDENCE)
+    elif found.kind == "passed" and min(values) == max(values):
+        # Drawn again, what never differs never differs: 3 of 3 would be "100 %, surely".
+        clusters = len(found.clusters)
+        interval = wilson_interval(values[0] * clusters, clusters, CONFIDENCE)
     elif found.kind == "passed":
         alone = [
             Worth(run_id=worth.run_id, session_id=worth.session_id, baseline=0.0, candidate=value)

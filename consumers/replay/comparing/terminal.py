@@ -78,7 +78,8 @@ def _row(one: EvaluatorSummary) -> tuple[str, ...]:
     name = f"{one.evaluator.name} ({one.evaluator.unit})" if one.evaluator.unit else one.evaluator.name
     cases = f"{one.cases}" + (f" (−{one.left_out})" if one.left_out else "")
     if one.baseline is None or one.candidate is None:
-        return (name, "–", "–", "–", "–", "–", cases, "–")
+        alone = "–" if one.candidate is None else _side(one.candidate, share=share)
+        return (name, "–", alone, "–", "–", "–", cases, "–")
     low, high = (figure(edge, share=share) for edge in one.interval)
     mark = " *" if one.is_clear else ""
     sign = "+" if one.difference > 0 else ""
