@@ -5,14 +5,24 @@ import signal
 from collections.abc import Sequence
 
 from agentstream.consumers.client import ClientError
+from agentstream.infra.demo.judging import judge_a_change
 from agentstream.infra.demo.places import find_places
-from agentstream.infra.demo.scenes import SCENES, Played
+from agentstream.infra.demo.scenes import (
+    Played,
+    bad_record,
+    killed_worker,
+    many_sessions,
+    plain_answer,
+    tools,
+    two_turns,
+)
 from agentstream.infra.demo.show import Row, Show
 from agentstream.infra.demo.stage import SceneFailed, Stage, open_stage
 from agentstream.infra.span_tree import of_run
 from agentstream.infra.telemetry.span_lines import SpanLine, read_spans
 from agentstream.schemas import span_names
 
+SCENES = (plain_answer, tools, two_turns, many_sessions, bad_record, killed_worker, judge_a_change)
 SCENE_SECONDS = 180.0
 TRACE_SECONDS = 20.0
 """For the spans of the worker that was killed: the next owner reads them from the delta log in its spare time."""
@@ -43,7 +53,7 @@ async def play() -> int:
             for name in stage.workers:
                 show.note(f"\nThe end of {name}'s log:\n{stage.log_end(name)}")
         show.note("\nStopping workers and Kafka …")
-    show.end("Not all scenes went as they should: " + ", ".join(failed) if failed else "All six scenes went well.")
+    show.end("Not all scenes went as they should: " + ", ".join(failed) if failed else "All seven scenes went well.")
     return 1 if failed else 0
 
 

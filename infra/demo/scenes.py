@@ -1,4 +1,4 @@
-"""The six scenes: what is asked, and what must come of it."""
+"""The scenes but the last: what is asked, and what must come of it."""
 
 import asyncio
 import time
@@ -21,6 +21,8 @@ from agentstream.schemas.topics import MAX_REQUEST_BYTES
 
 PATIENCE_S = 120.0
 SESSIONS = 10
+TOOLS, KILLED = "tools", "killed with -9"
+"""Names of runs that the last scene looks for."""
 _DELTAS_BEFORE_THE_KILL = 5
 _DEAD_LETTER_SECONDS = 30.0
 
@@ -58,7 +60,7 @@ async def tools(stage: Stage, played: Played) -> None:
     parameters = AgentParameters(
         tools=("bash", "read"), agents_md="Use the tools you have. Answer in one or two sentences."
     )
-    used = await _ask(stage, played, "tools", text, parameters=parameters)
+    used = await _ask(stage, played, TOOLS, text, parameters=parameters)
     if not {"bash", "read"} <= used:
         raise SceneFailed(f"bash and read were to be used, and these were: {', '.join(sorted(used)) or 'none'}")
 
@@ -137,14 +139,11 @@ async def killed_worker(stage: Stage, played: Played) -> None:
                 await _kill_owner(stage, run)
         live.end_text()
         result = await run.result()
-    played.runs.append(Ended(name="killed with -9", submitted=run.submitted, result=result))
+    played.runs.append(Ended(name=KILLED, submitted=run.submitted, result=result))
     _check_completed(result)
     if result.crashes != 1:
         raise SceneFailed(f"one attempt was lost with its worker, and the result says {result.crashes}")
     stage.show.note(f"finished by another worker; crashes: {result.crashes}")
-
-
-SCENES = (plain_answer, tools, two_turns, many_sessions, bad_record, killed_worker)
 
 
 async def _ask(  # noqa: PLR0913  # a run has so many sides

@@ -3,10 +3,13 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from agentstream.consumers.replay.comparing.summary import EvaluatorSummary
+from agentstream.consumers.replay.comparing.terminal import COLUMNS as EVALUATOR_COLUMNS
+from agentstream.consumers.replay.comparing.terminal import table_rows
 from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.cli.tracing import draw
 from agentstream.infra.rendering import LiveRun, tokens
@@ -121,17 +124,28 @@ class Show:
                 self._screen.note(f"  trace {row.trace_id}")
                 self._screen.note(f"  request {row.request} · deltas {row.deltas} · result {row.result}")
         else:
-            lines = (COLUMNS, *(row.cells for row in rows))
-            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            for cells in lines:
-                padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-                self._screen.out("  ".join(padded).rstrip())
+            self._padded((COLUMNS, *(row.cells for row in rows)))
         self._screen.out(legend)
+
+    def comparison(self, summaries: Sequence[EvaluatorSummary], lines: Iterable[str]) -> None:
+        """What got better and worse, and the verdict, as `agentstream compare` shows them."""
+        if self._screen.for_people:
+            self._screen.table(EVALUATOR_COLUMNS, table_rows(summaries))
+        else:
+            self._padded((EVALUATOR_COLUMNS, *table_rows(summaries)))
+        for line in lines:
+            self._screen.out(line)
 
     def tree(self, title: str, spans: Sequence[SpanLine]) -> None:
         """A run's spans."""
         self._screen.out(f"\n{title}")
         draw(self._screen, spans)
+
+    def _padded(self, lines: Sequence[Sequence[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for cells in lines:
+            padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            self._screen.out("  ".join(padded).rstrip())
 
     def _rich_table(self, rows: Sequence[Row]) -> None:
         from rich.box import SIMPLE_HEAD

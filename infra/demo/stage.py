@@ -53,6 +53,8 @@ class Stage:
     """The caller."""
     offline: bool
     """Whether the model is the offline one."""
+    settings: Settings
+    """With the model and its credentials, for what runs in this process."""
     home: Path
     """A temporary directory, with the workers' logs."""
     environment: Mapping[str, str]
@@ -178,6 +180,7 @@ async def _set(
         group_id=group_id,
         client=client,
         offline=chosen.offline,
+        settings=chosen.settings,
         home=home,
         environment=_environment(chosen, broker.bootstrap_servers, home, topics=topics, group_id=group_id),
     )

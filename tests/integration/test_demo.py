@@ -14,11 +14,13 @@ from agentstream.producers.connection import KafkaConnection
 from tests.integration.pi_fixtures import marked
 from tests.support.waiting import eventually
 
+RECORDED = 14
+"""A plain answer, tools, two turns, ten sessions."""
 ROWS = 16
 """A plain answer, tools, two turns, ten sessions, a killed worker, a bad record."""
 
 
-async def test_the_demo_plays_all_six_scenes_and_leaves_nothing_behind(kafka: str, tmp_path: Path) -> None:
+async def test_the_demo_plays_all_seven_scenes_and_leaves_nothing_behind(kafka: str, tmp_path: Path) -> None:
     keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "KAFKA_BOOTSTRAP_SERVERS")
     inherited = {name: value for name, value in os.environ.items() if name not in keys}
     demo = await asyncio.create_subprocess_exec(
@@ -31,8 +33,9 @@ async def test_the_demo_plays_all_six_scenes_and_leaves_nothing_behind(kafka: st
     said = (await demo.communicate())[0].decode()
     assert demo.returncode == 0, said
     assert "Model: offline. It follows a script" in said
-    assert "All six scenes went well." in said
+    assert "All seven scenes went well." in said
     assert "\x1b" not in said, "a pipe gets plain text"
+    _judges_a_change(said)
     _, _, end = said.partition("\nscene ")
     table, _, tree = end.partition("What happened to the run whose worker was killed")
     rows = [line for line in table.splitlines() if re.search(r"\b[0-9a-f]{32}\b", line)]
@@ -47,6 +50,18 @@ async def test_the_demo_plays_all_six_scenes_and_leaves_nothing_behind(kafka: st
     assert left == [], "on somebody's own cluster the demo takes its topics away again"
     await eventually(lambda: not _processes_in(tmp_path), "no process of a worker, killed ones included, is left")
     await eventually(lambda: not list(tmp_path.iterdir()), "no temporary directory is left")
+
+
+def _judges_a_change(said: str) -> None:
+    """The change takes bash away: exactly the one run that used it is worse."""
+    _, _, scene = said.partition("\n7. Judge a change")
+    scene, _, _ = scene.partition("\nscene ")
+    assert f"recorded: {RECORDED} runs of {RECORDED - 1} sessions" in scene
+    assert f"replayed frozen: {RECORDED} runs, 0 diverged" in scene
+    assert "answered from the recording: 1, really run: 0" in scene
+    assert re.search(rf"^tools +100\.0% .* 0 +1 +{RECORDED} ", scene, re.MULTILINE), scene
+    assert "\nverdict: FAILED\n" in scene
+    assert "topics of the demo end where they did before" in scene
 
 
 def _processes_in(folder: Path) -> list[int]:
