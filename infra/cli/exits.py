@@ -15,9 +15,9 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 
 HELP: Final = (
-    "Exit codes: 0 done · 1 the run failed, a plan was refused or doctor found something broken · "
-    "2 wrong usage or settings · 3 Kafka, the harness or a tool is not available · 4 no result in time · "
-    "70 a bug of ours · 130 interrupted"
+    "Exit codes: 0 done · 1 the run failed, a plan was refused, doctor found something broken or compare says failed · "
+    "2 wrong usage or settings, or could not be judged · 3 Kafka, the harness or a tool is not available · "
+    "4 no result in time · 70 a bug of ours · 130 interrupted"
 )
 _BY_NAME: Final = {
     # By name, since importing their modules to ask `isinstance` would cost every command half a second.
