@@ -1,4 +1,4 @@
-"""`make demo`: six scenes with a real Kafka, real workers and the real Pi, shown as they happen.
+"""`make demo`: seven scenes with a real Kafka, real workers and the real Pi, shown as they happen.
 
 stage.py    what the scenes need: broker, topics, model, worker processes, client
 scenes.py   the scenes: what is asked, what must come of it
