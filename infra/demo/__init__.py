@@ -2,6 +2,7 @@
 
 stage.py    what the scenes need: broker, topics, model, worker processes, client
 scenes.py   the scenes: what is asked, what must come of it
+judging.py  the last scene: a change is judged on what the others left on the log
 show.py     how it looks in a terminal, and as plain text
 places.py   where on Kafka everything lies
 """
