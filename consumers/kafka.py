@@ -54,6 +54,24 @@ def group_consumer(
     )
 
 
+def follower(connection: KafkaConnection, group_id: str, *topics: str) -> Consumer:
+    """A member of a group that only looks on, subscribed and not started: a group without offsets begins at the end.
+
+    Whoever follows may take hours over what he was given: only its heartbeats say that it lives.
+    """
+    return Consumer(
+        *topics,
+        **connection.client_options(),
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="latest",
+        isolation_level="read_committed",
+        partition_assignment_strategy=(own_sticky_assignor(),),
+        max_poll_interval_ms=24 * 3_600_000,
+        max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
+    )
+
+
 def own_sticky_assignor() -> type[StickyPartitionAssignor]:
     """A sticky assignor for one consumer: aiokafka keeps its state on the class, shared by a whole process."""
 

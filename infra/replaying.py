@@ -45,17 +45,21 @@ def replay_prefix(replay: str) -> str:
 
 @asynccontextmanager
 async def in_process(
-    settings: Settings, terms: ReplayTerms, *, tools: frozenset[str], progress: Progress = quiet
+    settings: Settings, terms: ReplayTerms, *, tools: frozenset[str] | None, progress: Progress = quiet
 ) -> AsyncIterator[Stage]:
-    """Play in this process. `tools`: what the runs of the recording ask for. Raises as `open_harnesses`."""
+    """Play in this process. `tools`: what the runs of the recording ask for; None: not known before.
+
+    Raises as `open_harnesses`.
+    """
     _check_tools(settings, terms)
     playbacks = Playbacks()
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(open_harnesses(settings, redactor(settings), progress))
         harnesses = await _played(stack, plain, playbacks, terms)
-        config = config_of(agent_config(settings, harnesses), terms.mode, tools)
+        config = config_of(agent_config(settings, harnesses), terms.mode, tools or frozenset())
         runs = Runs(harnesses, redactor=redactor(settings), rng=random.Random())
-        yield Stage(performer=InProcess(runs, config), playbacks=playbacks)
+        any_tool = tools is None and terms.mode != "live"
+        yield Stage(performer=InProcess(runs, config, any_tool=any_tool), playbacks=playbacks)
 
 
 @asynccontextmanager

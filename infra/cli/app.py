@@ -11,6 +11,7 @@ from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.exits import HELP
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
+from agentstream.infra.cli.shadow_command import shadow
 
 app = typer.Typer(
     name="agentstream",
@@ -31,6 +32,7 @@ app.add_typer(recording_app, name="recording")
 app.command(epilog=HELP)(capture)
 app.command(epilog=HELP)(replay)
 app.command(epilog=HELP)(compare)
+app.command(epilog=HELP)(shadow)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

@@ -20,3 +20,12 @@ def instant(option: str, text: str | None, now: datetime) -> datetime | None:
     except ValueError:
         fail(f"{option} {text}: must be like 2026-01-31T12:00:00Z, or 90m, 2h, 7d", USAGE)
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def duration(option: str, text: str | None) -> float | None:
+    """Seconds that an option's text means. Raises CommandError."""
+    if text is None:
+        return None
+    if not (found := _AGO.fullmatch(text)) or text.endswith("ago"):
+        fail(f"{option} {text}: must be like 30s, 10m, 2h, 7d", USAGE)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}).total_seconds()

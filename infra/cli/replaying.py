@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ class Wanted:
 def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     """Play what is not played yet, say how it goes on stderr and what it came to on stdout."""
     screen = Screen()
-    terms = _terms(wanted)
+    terms = terms_of(wanted.asked, wanted.terms)
     recording = RecordingReader.open(wanted.recording)
     settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
@@ -108,13 +108,14 @@ async def _play(
         return await player.play(recording)
 
 
-def _terms(wanted: Wanted) -> ReplayTerms:
-    options = request_options(wanted.asked)
+def terms_of(asked: Asked, rest: Mapping[str, object]) -> ReplayTerms:
+    """The terms that stand on a command line: changes, and the rest. Raises CommandError."""
+    options = request_options(asked)
     if "metadata" in options:
         fail("--set metadata.…: a replay keeps the metadata of its recording", USAGE)
     try:
         changes = AgentParameters.model_validate(options.get("parameters", {}))
-        return ReplayTerms.model_validate({**wanted.terms, "changes": changes})
+        return ReplayTerms.model_validate({**rest, "changes": changes})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -156,10 +157,11 @@ class Progress:
         parts = [f"{tally.finished:,} of {self._total:,} runs", f"{rate:.1f}/s"]
         if tally.diverged:
             parts.append(f"{tally.diverged:,} diverged")
-        return " · ".join([*parts, *_spend(tally), f"{_duration(left)} left"])
+        return " · ".join([*parts, *spent(tally), f"{_duration(left)} left"])
 
 
-def _spend(tally: Tally) -> list[str]:
+def spent(tally: Tally) -> list[str]:
+    """What it used, in words."""
     parts = [f"{tally.tokens:,} tokens"] if tally.tokens else []
     if tally.cost:
         parts.append(f"cost {tally.cost:f}" + (" and unknown" if tally.unknown_costs else ""))
@@ -197,7 +199,7 @@ def _show(tally: Tally, directory: ReplayDirectory, screen: Screen, *, as_json: 
     screen.out(f"tools: {tally.tools_from_recording:,} answered from the recording, {tally.tools_real:,} really ran")
     for code, count in codes.items():
         screen.out(f"  {code}: {count}")
-    for line in _spend(tally):
+    for line in spent(tally):
         screen.out(line)
     if tally.broken:
         screen.out(f"{tally.broken:,} turns did not fit the conversation as it went here: recorded history was taken")

@@ -73,6 +73,8 @@ class _Parser:
         function, k, evaluator = self._metric()
         operator = self._expect("<", ">")
         factor, margin = self._side()
+        if factor == 0.0 and (function in {"pass_rate", "pass@"} or evaluator == "errors"):
+            self._check_share(operator, margin)
         confidence = None
         if self._next.text == "at":
             self._take()
@@ -133,6 +135,12 @@ class _Parser:
             # 20 % of what? "baseline + 20%" would be 0.2 seconds to us, and a fifth more to whoever wrote it.
             self._refuse("a plain number (`- 0.02` is 2 points of a pass rate), or a factor: `1.2 * baseline`")
         return factor, sign * margin
+
+    def _check_share(self, operator: str, limit: float) -> None:
+        # `errors > 5`, the % forgotten, can never hold: a gate that lets everything pass.
+        if not (0.0 <= limit < 1.0 if operator == ">" else 0.0 < limit <= 1.0):
+            last = next(token for token in reversed(self._tokens[: self._at]) if token.kind == "number")
+            self._refuse("a share between 0 and 1, such as 0.05 or 5%, on either side of which it can lie", last)
 
     def _confidence(self) -> float:
         token = self._next

@@ -62,6 +62,8 @@ class EvaluatorSummary:
     """Cases without."""
     failures: int
     """Outcomes that are an error of the evaluator."""
+    first_failure: str | None = None
+    """What the first of them says."""
     baseline: SideSummary | None = None
     """The baseline; None without cases."""
     candidate: SideSummary | None = None
@@ -95,14 +97,16 @@ def summarize(comparison: Comparison) -> tuple[EvaluatorSummary, ...]:
 def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorSummary:
     kind = kind_of(pairs)
     found = column(pairs, kind)
-    failures = sum(outcome.error is not None for pair in pairs for outcome in (*pair.baseline, *pair.candidate))
+    failures = [each.error for pair in pairs for each in (*pair.baseline, *pair.candidate) if each.error is not None]
+    first_failure = failures[0] if failures else None
     bare = EvaluatorSummary(
         evaluator=one,
         kind=kind,
         cases=len(found.worths),
         clusters=len(found.clusters),
         left_out=found.left_out,
-        failures=failures,
+        failures=len(failures),
+        first_failure=first_failure,
     )
     if not found.worths:
         return _alone(bare, pairs, seed)
@@ -121,7 +125,8 @@ def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorS
         cases=bare.cases,
         clusters=bare.clusters,
         left_out=bare.left_out,
-        failures=failures,
+        failures=len(failures),
+        first_failure=first_failure,
         baseline=_side(found, [pair.baseline for pair in pairs], [w.baseline for w in found.worths], seed),
         candidate=_side(found, [pair.candidate for pair in pairs], [w.candidate for w in found.worths], seed),
         difference=figure.of(found.worths),

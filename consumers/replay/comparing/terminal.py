@@ -48,7 +48,7 @@ def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
             f"difference {one.noise.difference:+.4g} [{low:.4g}, {high:.4g}] over {one.noise.cases} cases"
         )
     if one.failures:
-        yield f"{name}: raised on {one.failures} answers, which are not counted"
+        yield f"{name}: failed on {one.failures} answers, which are not counted; the first: {one.first_failure}"
     if 0 < one.clusters < one.cases and one.clusters < FEW_CLUSTERS:
         yield f"{name}: {one.cases} cases of only {one.clusters} sessions: the interval is rough"
 

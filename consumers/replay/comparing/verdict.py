@@ -80,7 +80,8 @@ def _judge(comparison: Comparison, rule: Rule, max_left_out: float) -> RuleVerdi
     pairs = comparison.columns[rule.evaluator or _only_passing(comparison, rule)]
     kind: Kind = "passed" if rule.function in {"pass_rate", "pass@"} else "value"
     found = column(pairs, kind, candidate_only=rule.factor == 0.0, k=rule.k)
-    if kind == "passed" and any(pair.candidate for pair in pairs) and kind_of(pairs) == "value":
+    numbers = any(outcome.value is not None for pair in pairs for outcome in pair.candidate)
+    if kind == "passed" and numbers and kind_of(pairs) == "value":
         why = f"{rule.evaluator} gives numbers, and neither passes nor fails: use mean({rule.evaluator})"
         return RuleVerdict(rule=rule.text, state="not_judged", why=why)
     if reason := _unusable(found, pairs_there=len(pairs), rule=rule, most=max_left_out):

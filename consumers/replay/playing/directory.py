@@ -113,6 +113,11 @@ class ReplayDirectory:
             os.fsync(self._file)
             self._kept_at = now
 
+    def settle(self, recording_hash: str, runs: int) -> None:
+        """Say which recording it is of, where that was written at the same time. Raises OSError."""
+        self.manifest = self.manifest.model_copy(update={"recording_hash": recording_hash, "runs": runs})
+        _write(self.path / MANIFEST, self.manifest)
+
     def results(self) -> Iterator[ReplayedRun]:
         """All that is there, in the order in which it was finished."""
         yield from _results(self.path / RESULTS)

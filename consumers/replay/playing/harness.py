@@ -92,7 +92,8 @@ class ReplayHarness:
                         return
                     case MessageEnded(message=message) if message is not None:
                         playback.saw(message)
-                    case ToolStarted() if playback.terms.mode == "live":
+                    # Pi tells of a call also where the run has no such tool, and answers that it is not found.
+                    case ToolStarted(tool_name=name) if playback.terms.mode == "live" and name in request.tools:
                         playback.real += 1
                     case _:
                         pass

@@ -31,17 +31,24 @@ class Performer(Protocol):
 
 
 class InProcess:
-    """Runs requests here. `config` as a worker's; its harnesses are open, and those of `runs`."""
+    """Runs requests here. `config` as a worker's; its harnesses are open, and those of `runs`.
 
-    def __init__(self, runs: Runs, config: WorkerAgentConfig) -> None:
+    With `any_tool` each run may ask for what it likes: only where tools do not run by themselves.
+    """
+
+    def __init__(self, runs: Runs, config: WorkerAgentConfig, *, any_tool: bool = False) -> None:
         self._runs = runs
         self._config = config
+        self._any_tool = any_tool
         self._offset = 0
 
     async def perform(self, request: InvokeRequest) -> InvokeResult:
         """As the port says."""
         trace, now_ms = TraceContext.fresh(), time.time_ns() // 1_000_000
-        parameters = admit(request, self._config)
+        config = self._config
+        if self._any_tool:
+            config = replace(config, tools=config.tools | set(request.parameters.tools or ()))
+        parameters = admit(request, config)
         if isinstance(parameters, NotAdmitted):
             return failed_without_run(
                 run_id=request.id or "",

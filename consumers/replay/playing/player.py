@@ -65,14 +65,22 @@ class Player:
         a larger one. Cancelled, what is under way is given up and leaves no result. Raises what reading `runs` and the
         performer raise, and OSError where results cannot be written.
         """
+        self.count_earlier()
+        await self.play_some(runs)
+        self.tally.complete = self.tally.exhausted is None
+        return self.tally
+
+    def count_earlier(self) -> None:
+        """Count what the directory has already. For whoever uses `play_some`, once, before it."""
         for replayed in self._directory.results():
             self.tally.add(replayed, earlier=True)
+
+    async def play_some(self, runs: Iterable[RecordedRun]) -> None:
+        """Some of the runs, as `play`; for recordings that go on, and called as often as they do."""
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 if not await self._submit(run, group):
                     break
-        self.tally.complete = self.tally.exhausted is None
-        return self.tally
 
     async def _submit(self, run: RecordedRun, group: asyncio.TaskGroup) -> bool:
         """Have all repeats of a run played in their lanes; False once the budget is used up."""

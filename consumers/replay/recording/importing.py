@@ -91,6 +91,8 @@ def _flaw(document: Json) -> str | None:
         return f"`{unknown[0][:40]}` is no field of a case; they are {', '.join(_FIELDS)}"
     if ("messages" in document) == ("input" in document):
         return "one of `messages` and `input` is required, and only one"
+    if "input" in document and not isinstance(document["input"], str | list):
+        return "`input` must be a text, or messages"
     if "expected" in document and "target" in document:
         return "`expected` and `target` mean the same: give one of them"
     if not isinstance(document.get("metadata") or {}, dict):

@@ -64,7 +64,7 @@ class Selection:
             and (not self.runs or request.id in self.runs)
             and (not self.sessions or session in self.sessions)
             and all(request.metadata.get(name) == value for name, value in self.metadata)
-            and (self.sample >= 1.0 or self._drawn(session))
+            and (self.sample >= 1.0 or self.draws(session))
         )
 
     def wants_outcome(self, result: InvokeResult) -> bool:
@@ -104,7 +104,8 @@ class Selection:
         }
         return {name: value for name, value in given.items() if value not in (None, [], {})}
 
-    def _drawn(self, session: str) -> bool:
+    def draws(self, session: str) -> bool:
+        """Whether the sample holds this session: the same one whoever asks, and when."""
         # By a hash and not by a generator's next number: it must not matter in which order sessions are met.
         digest = sha256(f"{self.seed}/{session}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) < self.sample * _WHOLE
