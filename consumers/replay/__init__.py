@@ -5,5 +5,6 @@ playing/      the runs of a recording once more, under other parameters: `Replay
 comparing/    what was replayed against what was recorded, or against another replay: evaluations and one verdict
 shadowing/    all three at once, with runs that have just ended in production
 
-They point one way: recording <- playing <- comparing <- shadowing. Nothing in here writes to the topics that were recorded.
+They point one way: recording <- playing <- comparing <- shadowing. Nothing in here writes to the topics that were
+recorded.
 """
