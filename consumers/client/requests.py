@@ -69,6 +69,12 @@ class Prepared:
 
 def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
     """The request, with a run id and a session. Raises RequestRefused if it is not a valid one."""
+    # Python does not check these names. One that was passed over, such as `tools`, gave a run without tools.
+    if unknown := [name for name in options if name not in RequestOptions.__annotations__]:
+        raise RequestRefused(
+            f"`{unknown[0]}` is no option of a request; they are {', '.join(RequestOptions.__annotations__)}; "
+            "model, tools, limits and the like go into `parameters`"
+        )
     named: dict[str, object] = {
         name: value for name, value in options.items() if name not in _NOT_IN_THE_BODY and value is not None
     }

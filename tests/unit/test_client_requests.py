@@ -1,5 +1,6 @@
 import asyncio
 from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -7,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
 from agentstream.consumers.client.errors import in_words
-from agentstream.consumers.client.requests import request_of
+from agentstream.consumers.client.requests import RequestOptions, request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Message
@@ -70,6 +71,12 @@ def test_what_no_worker_would_accept_is_refused_before_it_is_sent(
 ) -> None:
     with pytest.raises(RequestRefused, match=where):
         request_of(content, options)  # type: ignore[arg-type]
+
+
+def test_an_option_that_a_request_does_not_have_is_refused() -> None:
+    options = cast("RequestOptions", {"session_id": "s", "tools": ["bash"]})
+    with pytest.raises(RequestRefused, match=r"`tools` is no option of a request.*go into `parameters`"):
+        request_of("hi", options)
 
 
 def test_a_client_wants_to_know_where_the_brokers_are() -> None:
