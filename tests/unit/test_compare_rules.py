@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from agentstream.consumers.replay.comparing.answers import ComparisonError
+from agentstream.consumers.replay.comparing.answers import Answer, ComparisonError, NamedEvaluator
 from agentstream.consumers.replay.comparing.report import Report
 from agentstream.consumers.replay.comparing.rules import RuleError, parse_rule
 from agentstream.consumers.replay.comparing.verdict import RuleVerdict
@@ -57,6 +57,10 @@ def test_a_rule_says_one_thing(text: str, meaning: tuple[object, ...]) -> None:
         ("mean() > 1", 6, "name of an evaluator"),
         ("mean(latency > 1", 14, "`)`"),
         ("mean(latency) = 1", 15, "`<` or `>`"),
+        ("errors > 5", 10, "such as 0.05 or 5%"),
+        ("errors > 100% at 95%", 10, "a share between 0 and 1"),
+        ("pass_rate(exact) < 90", 20, "a share between 0 and 1"),
+        ("pass@2(exact) < 0", 17, "a share between 0 and 1"),
         ("mean(latency) >= 1", 16, "a number, or `baseline`"),
         ("mean(latency) > 1.2 * 3", 23, "`baseline`"),
         ("mean(latency) > baseline + 20%", 30, "1.2 * baseline"),
@@ -128,6 +132,19 @@ async def test_cases_without_an_answer_are_not_passed_over(tmp_path: Path) -> No
 async def test_a_pass_rate_of_numbers_says_what_to_write_instead(tmp_path: Path) -> None:
     one = only(await judged(tmp_path, "pass_rate(latency) < 0.5", cases=10, worse=0))
     assert (one.state, "use mean(latency)" in one.why) == ("not_judged", True)
+
+
+async def test_an_evaluator_that_raises_is_told_with_what_it_raised_and_leaves_the_rule_open(tmp_path: Path) -> None:
+    cases = [case("r0", result("right"))]
+    rule = "pass_rate(broken) < baseline"
+    raising = NamedEvaluator(name="broken", spec="broken", evaluator=_raise)
+    made = await report(cases, given({"r0": [result("x")]}), out=tmp_path, evaluators=[raising], fail_if=[rule])
+    assert (only(made).state, "gives numbers" in only(made).why) == ("not_judged", False)
+    assert "broken: failed on 2 answers, which are not counted; the first: KeyError: 'oh no'" in list(made.lines())
+
+
+def _raise(_: Answer) -> bool:
+    raise KeyError("oh no")
 
 
 async def test_one_failed_rule_fails_all_and_one_that_is_open_leaves_all_open(tmp_path: Path) -> None:
