@@ -79,6 +79,15 @@ async def test_the_recording_answers_in_place_of_a_tool_that_would_answer_someth
         assert (outcome["r0"].tools_from_recording, outcome["r0"].tools_real) == (1, 0)
 
 
+async def test_a_call_of_a_tool_that_the_run_does_not_have_is_no_tool_that_ran(tmp_path: Path) -> None:
+    (run,) = await record_scripted(Case(parameters=scripted("one", READ)))
+    for number, tools in enumerate(((), ("read",))):
+        parameters = run.request.parameters.model_copy(update={"tools": tools})
+        without = run.model_copy(update={"request": run.request.model_copy(update={"parameters": parameters})})
+        outcome = await replay(tmp_path / str(number), [without], ReplayTerms(mode="live"))
+        assert outcome["r0"].tools_real == number
+
+
 async def test_numbers_are_the_same_as_javascript_sees_them(tmp_path: Path) -> None:
     (run,) = await record_scripted(Case(parameters=scripted("one", READ)))
     same: dict[str, JsonValue] = {**READ, "arguments": {"n": 1.0, "path": "a"}}
