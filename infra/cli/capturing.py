@@ -136,7 +136,7 @@ def run_import(context: Context, source: Path, directory: Path, typed: Typed, mo
     """Make a recording of somebody's own cases."""
     chosen = [name for name in typed.document if name not in {"patterns", "paths"}]
     if chosen or mode.resume:
-        fail("--import takes all cases of the file, at once: options that choose runs, and --resume, do not go with it")
+        fail("--import takes all cases of the file: options that choose runs, and --resume, do not go with it", USAGE)
     settings = context.settings()
     context.quiet_logs(settings)
     rules = Rules(redactor(settings), typed.patterns or (), typed.paths or ())

@@ -127,6 +127,7 @@ async def test_what_cannot_be_captured_is_said_in_one_line(
         ((str(directory), "--redact-pattern", "x*"), "matches the empty text"),
         ((str(directory), "--redact-path", "$..["), "no JSONPath"),
         ((str(directory), "--session", "nobody"), "nothing matches: 1 offsets of"),
+        ((str(directory), "--import", "cases.jsonl", "--since", "2h"), "--import takes all cases of the file"),
         ((str(directory), "--resume"), "there is nothing to resume"),
         ((str(foreign),), "is not empty, and holds no recording"),
         ((str(foreign), "--force"), "is not empty, and holds no recording"),

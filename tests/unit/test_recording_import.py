@@ -46,7 +46,7 @@ BROKEN: list[tuple[JsonValue | bytes, str]] = [
     (b"\xff", "not UTF-8"),
     ({}, "one of `messages` and `input` is required"),
     ({"input": "x", "messages": []}, "one of `messages` and `input` is required, and only one"),
-    ({"input": 3}, "messages: must be an array"),
+    ({"input": 3}, "`input` must be a text, or messages"),
     ({"input": "x", "id": "a b"}, "id: "),
     ({"input": "x", "inputs": "y"}, "`inputs` is no field of a case"),
     ({"input": "x", "expected": 1, "target": 2}, "mean the same"),
