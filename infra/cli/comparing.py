@@ -18,6 +18,7 @@ from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
 from agentstream.consumers.replay.playing.directory import read_manifest
 from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.exits import ReaderGone, close_stdout
 from agentstream.infra.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -75,10 +76,14 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
         report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
         _write(report, wanted.outputs)
         screen = Screen()
-        if as_json:
-            screen.json(report.document(), pretty=True)
-        else:
-            _show(report, screen)
+        try:
+            if as_json:
+                screen.json(report.document(), pretty=True)
+            else:
+                _show(report, screen)
+        except ReaderGone:
+            # `compare … | head`: nobody reads on, but a change that failed must not pass for that.
+            close_stdout()
         if wanted.outputs.publish:
             sent = asyncio.run(_publish(context, report))
             screen.note(f"{sent} evaluations published")

@@ -77,7 +77,7 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, KeyboardInterrupt) or "Abort" in names:
         return INTERRUPTED
     if isinstance(error, (BrokenPipeError, ReaderGone)):
-        _close_stdout()
+        close_stdout()
         return OK
     if "NoArgsIsHelpError" in names:
         sys.stderr.write(f"{error}\n")
@@ -114,14 +114,15 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif isinstance(error, OSError) and error.errno in _DISK_FULL:
-        _close_stdout()
+        close_stdout()
         text, known = f"cannot write: {text}", FAILED
     elif isinstance(error, TimeoutError) and known is None:
         text, known = f"Kafka did not answer in time: {_KAFKA_ADVICE}", UNAVAILABLE
     return (f"{type(error).__name__}: {text} (a bug: --debug shows where)", BUG) if known is None else (text, known)
 
 
-def _close_stdout() -> None:
+def close_stdout() -> None:
+    """Write to nobody from now on."""
     # Whoever read us has gone (`| head`); Python would complain once more when it flushes at the end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -61,6 +61,22 @@ class Terminal:
         assert process.returncode is not None
         return Said(code=process.returncode, out=out.decode(), err=err.decode())
 
+    async def unread(self, *arguments: str) -> Said:
+        """The command with a pipe for stdout whose reader has gone."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agentstream.infra.cli", *arguments),
+            cwd=self.home,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted"},
+            stdout=writer,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.close(writer)
+        _, err = await process.communicate()
+        assert process.returncode is not None
+        return Said(code=process.returncode, out="", err=err.decode())
+
 
 @pytest.fixture
 async def terminal(tmp_path: Path) -> Terminal:
@@ -105,6 +121,9 @@ async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_
     suites = {one.get("name"): one for one in parse(terminal.home / "report" / "junit.xml").getroot()}
     assert (suites["exact"].get("failures"), suites["rules"].get("failures")) == ("4", "1")
     assert "<del>answer</del>" in (terminal.home / "report" / "report.html").read_text()
+    # A pipe that nobody reads takes the lines, and not the verdict.
+    unread = await terminal.unread(*arguments, "--fail-if", rule)
+    assert (unread.code, unread.err.count("\n")) == (1, 1), unread.err
     # Four of forty could be chance: at 95 % it takes five that all went one way.
     assert (await terminal(*arguments, "--fail-if", RULE)).code == 0
 
