@@ -77,4 +77,6 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option
         partitions=partitions,
         restart=restart,
     )
+    if via != "kafka" and not own_worker:
+        fail("--no-worker leaves a replay to the workers of a cluster: it needs --via kafka", USAGE)
     run_replay(context.obj, wanted, as_json=as_json)

@@ -41,6 +41,7 @@ async def test_the_first_divergence_is_shown(terminal: Terminal) -> None:
         (("--on-miss", "error"), "on_miss error is for hybrid replays, this one is live"),
         (("--mode", "hybrid", "--on-miss", "real"), "on_miss real and the names of real tools go together"),
         (("--via", "pigeon"), "there are process and kafka"),
+        (("--no-worker",), "it needs --via kafka"),
         (("--set", "modle=a/b"), "did you mean model?"),
     ],
 )
