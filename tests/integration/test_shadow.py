@@ -89,6 +89,9 @@ class Terminal:
         where = self.home / "out" / "replay"
         return list(read_replay(where)[1]) if (where / "manifest.json").exists() else []
 
+    def recorded(self) -> int:
+        return (self.home / "out" / "recording" / "runs-00001.jsonl").read_bytes().count(b"\n")
+
     async def offsets(self) -> dict[str, dict[int, int]]:
         topics = self.cluster.topics
         names = (topics.invoke_requests, topics.control, *topics.outputs)
@@ -132,7 +135,9 @@ async def test_a_shadow_that_is_killed_goes_on_where_it_stood_and_production_see
     options = ("--concurrency", "1", *candidate(delay_ms=100))
     async with terminal.following(*options) as process:
         await production(cluster, *run_ids[:-2])
-        await eventually(lambda: len(terminal.shadowed()) >= ENOUGH, "some runs are shadowed")
+        await eventually(
+            lambda: ENOUGH <= len(terminal.shadowed()) < terminal.recorded(), "some are played, one is under way"
+        )
         process.kill()
         await process.wait()
     before = terminal.shadowed()
