@@ -18,7 +18,7 @@ from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
 from agentstream.consumers.replay.playing.directory import read_manifest
 from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.exits import ReaderGone, close_stdout
+from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail
 from agentstream.infra.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Wanted:
 
 def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     """Compare, write, print; the exit code is the verdict's."""
+    _check_places(wanted.outputs)
     with TemporaryDirectory(prefix="agentstream-compare-") as scratch:
         report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
         _write(report, wanted.outputs)
@@ -120,6 +121,15 @@ def _replay(directory: Path, recording: RecordingReader) -> Answers:
     if manifest.recording_hash != recording.manifest.content_hash:
         raise ComparisonError(f"{directory}: is a replay of another recording, {manifest.recording}")
     return ReplayAnswers.open(directory)
+
+
+def _check_places(outputs: Outputs) -> None:
+    """Raise CommandError for a place that cannot be written to: before hours of judging, not after."""
+    if outputs.directory is not None and outputs.directory.exists() and not outputs.directory.is_dir():
+        fail(f"--out {outputs.directory}: is no directory", USAGE)
+    for name, file in (("--jsonl", outputs.jsonl), ("--html", outputs.html), ("--junit", outputs.junit)):
+        if file is not None and file.is_dir():
+            fail(f"{name} {file}: is a directory", USAGE)
 
 
 def _write(report: Report, outputs: Outputs) -> None:

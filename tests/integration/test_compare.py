@@ -121,6 +121,10 @@ async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_
     suites = {one.get("name"): one for one in parse(terminal.home / "report" / "junit.xml").getroot()}
     assert (suites["exact"].get("failures"), suites["rules"].get("failures")) == ("4", "1")
     assert "<del>answer</del>" in (terminal.home / "report" / "report.html").read_text()
+    for option, why in (("--out", "is no directory"), ("--html", "is a directory")):
+        taken = terminal.home / ("report/junit.xml" if option == "--out" else "report")
+        refused = await terminal("compare", "live", "--recording", "recording", option, str(taken))
+        assert (refused.code, refused.out, why in refused.err) == (2, "", True), refused.err
     # A pipe that nobody reads takes the lines, and not the verdict.
     unread = await terminal.unread(*arguments, "--fail-if", rule)
     assert (unread.code, unread.err.count("\n")) == (1, 1), unread.err
