@@ -62,7 +62,7 @@ async def test_sasl_over_tls_works_with_the_right_password_and_certificate_and_w
         }
     )
     plan = await apply_topics(kafka_connection(settings), Topics(prefix=topics), partitions=1)
-    assert len(plan.steps) == 6
+    assert len(plan.steps) == 7
     for wrong in ({"sasl_password": "wrong-password"}, {"ssl_cafile": None}, {"security_protocol": "SASL_PLAINTEXT"}):
         values = {**settings.model_dump(), "sasl_password": PASSWORD, **wrong}
         refused = kafka_connection(KafkaSettings.model_validate(values))

@@ -16,6 +16,7 @@ from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
 from tests.support.otel import set_otel, span
 from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
+from tests.support.waiting import eventually
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -262,6 +263,7 @@ async def test_measurements_arrive_by_otlp_and_stand_on_the_page(
         telemetry.flush()
         await receiver.until(lambda: len(receiver.spans) == 1, "the span arrives")
         assert telemetry.metrics_text is not None
+        await eventually(lambda: telemetry.losses["default"].exported == 1, "the books have it")
         page = telemetry.metrics_text().decode()
     assert 'runs_total{status="completed"} 3.0' in page
     assert "gen_ai_client_operation_duration_seconds_count 1.0" in page

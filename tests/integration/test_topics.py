@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
@@ -47,6 +49,8 @@ async def test_a_worker_starts_without_the_topic_of_evaluations_and_with_no_othe
     for name in every_topic(names):
         async with topic_admin(connection) as admin:
             await admin.delete([name])
+            while name in await admin.names():
+                await asyncio.sleep(0.05)
         if name == names.evaluations:
             await check_topics(connection, names)
         else:

@@ -44,8 +44,13 @@ def test_with_one_strike_a_long_run_lets_the_next_one_in_after_its_probation() -
     assert entries(("a", 1, 600.0), ("b", 1, 600.0), ("c", 1, 1.0)) == {"a": 0, "b": 3, "c": 6}
 
 
-def test_with_two_strikes_nobody_else_comes_in_until_the_end() -> None:
-    assert entries(("a", 2, 600.0), ("b", 1, 1.0)) == {"a": 0, "b": 600}
+def test_with_two_strikes_nobody_else_with_two_comes_in_until_the_end() -> None:
+    assert entries(("a", 2, 600.0), ("b", 2, 1.0)) == {"a": 0, "b": 600}
+
+
+def test_with_one_strike_nobody_waits_for_the_end_of_one_with_two() -> None:
+    """In a fleet with a backlog whole partitions stood still for minutes behind a few runs of a minute."""
+    assert entries(("a", 2, 600.0), ("b", 1, 60.0), ("c", 1, 1.0)) == {"a": 0, "b": 3, "c": 6}
 
 
 def starts(*suspects: tuple[float, float]) -> list[tuple[float, float]]:
@@ -76,7 +81,7 @@ def test_who_has_no_strike_waits_behind_one_who_has_not_behind_all_of_them() -> 
 def test_who_has_no_strike_does_not_wait_for_the_end_of_one_with_two() -> None:
     """A partition was silent for the minute that another session's run took; it might have been an hour."""
     inf = float("inf")
-    assert starts((inf, 3600), (3, 1), (0.25, 1)) == [(inf, 0), (0.25, 3), (3, 3600)]
+    assert starts((inf, 3600), (3, 1), (0.25, 1)) == [(inf, 0), (0.25, 3), (3, 3.25)]
 
 
 def test_who_is_cancelled_while_he_is_let_in_lets_the_next_one_in() -> None:

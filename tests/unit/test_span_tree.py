@@ -1,13 +1,13 @@
 """How spans are found and drawn for `agentstream trace`."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from typer.testing import CliRunner
 
-from agentstream.infra.cli.app import app
 from agentstream.infra.span_tree import BAR_CELLS, duration, of_run, rows, summary
 from agentstream.infra.telemetry.span_lines import FILE, SpanLine, SpanLinkLine
 from agentstream.schemas import span_names as names
@@ -52,6 +52,12 @@ RUN = [
     span("process agent.invoke-requests", 2, 1, took=11, partition="0", offset=7, run_id="r1"),
     span("send agent.invoke-requests", 1, took=12),
 ]
+
+
+def trace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own: it sets the log up."""
+    command = [sys.executable, "-m", "agentstream.infra.cli", "trace", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def drawn(spans: list[SpanLine]) -> list[str]:
@@ -136,17 +142,17 @@ def test_the_summary_counts_attempts_and_failures() -> None:
 def test_the_command_draws_plain_lines_when_it_is_piped(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("".join(f"{each.model_dump_json()}\n" for each in RUN) + '{"cut')
 
-    answer = CliRunner().invoke(app, ["trace", "r1", "--dir", str(tmp_path)])
+    answer = trace("r1", "--dir", str(tmp_path))
 
-    assert answer.exit_code == 0
-    assert answer.output.splitlines()[0].startswith(f"trace {TRACE}")
-    assert "\x1b" not in answer.output
-    assert "█" not in answer.output
-    assert "execute_tool bash" in answer.output
+    assert answer.returncode == 0
+    assert answer.stdout.splitlines()[0].startswith(f"trace {TRACE}")
+    assert "\x1b" not in answer.stdout
+    assert "█" not in answer.stdout
+    assert "execute_tool bash" in answer.stdout
 
 
 def test_the_command_says_what_to_do_where_nothing_is_kept(tmp_path: Path) -> None:
-    answer = CliRunner().invoke(app, ["trace", "r1", "--dir", str(tmp_path / "none")])
+    answer = trace("r1", "--dir", str(tmp_path / "none"))
 
-    assert answer.exit_code == 1
-    assert "AGENTSTREAM_TRACE_DIR" in answer.output
+    assert answer.returncode == 1
+    assert "AGENTSTREAM_TRACE_DIR" in answer.stderr
