@@ -4,84 +4,42 @@ A call's key names its playback, which says what is answered, and whether the co
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
-from types import TracebackType
-from typing import Self
 
 from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing.playback import Playback, Playbacks, Said
 from agentstream.consumers.replay.playing.tape import ModelAnswer
-from agentstream.infra.offline_model.http import MAX_HEAD, EventStream, HttpRequest, read_request, write_json
+from agentstream.infra.offline_model.http import EventStream, HttpRequest, LoopbackServer, write_json
 from agentstream.infra.offline_model.script import JsonObject
 from agentstream.infra.offline_model.wire import DONE, error_body
 
 _REASONS = {"stop": "stop", "length": "length", "tool_call": "tool_calls", "content_filter": "content_filter"}
 
 
-class PlaybackEndpoint:
+class PlaybackEndpoint(LoopbackServer):
     """`async with` opens and closes it; `base_url` is known once it is open. Closing cuts the calls under way."""
 
     def __init__(self, playbacks: Playbacks) -> None:
+        super().__init__()
         self._playbacks = playbacks
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
-        self._port = 0
 
-    @property
-    def base_url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self._port}/v1"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=MAX_HEAD)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-        try:
-            while request := await read_request(reader):
-                await self._answer(request, writer)
-                await writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
-            # Python 3.11's streams log a cancelled connection as an unhandled error: it ends here.
-            writer.transport.abort()
-        except (ValueError, asyncio.LimitOverrunError) as error:
-            write_json(writer, 400, error_body(str(error), "invalid_request_error"))
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    async def _answer(self, request: HttpRequest, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, request: HttpRequest, writer: asyncio.StreamWriter) -> bool:
         playback = self._playbacks.of_key(request.headers.get("authorization", "").removeprefix("Bearer "))
         if playback is None:
             write_json(writer, 401, error_body("no replay has this key", "invalid_api_key"))
-            return
+            return True
         body = json.loads(request.body)
         if not isinstance(body, dict):
             raise ValueError("the body must be a JSON object")
         answer = await playback.answer_model(_said(body))
         if answer is None:
             write_json(writer, 400, error_body(_why(playback), "replay"))
-            return
+            return True
         await self._stream(answer, str(body.get("model", "")), writer)
+        return True
 
     async def _stream(self, answer: ModelAnswer, model: str, writer: asyncio.StreamWriter) -> None:
         usage = answer.usage

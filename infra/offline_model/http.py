@@ -1,11 +1,16 @@
 """As much of HTTP/1.1 as one client library needs, on raw streams: a fault must be able to cut them anywhere."""
 
 import asyncio
+import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from agentstream.infra.offline_model.script import JsonObject
+from agentstream.infra.offline_model.wire import error_body
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024 * 1024
@@ -70,6 +75,66 @@ class EventStream:
         """The last chunk; the connection can be used again."""
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
+
+
+class LoopbackServer(ABC):
+    """Answers on loopback. `async with` opens and closes it; `base_url` is known once it is open.
+
+    Closing cuts the calls that are under way.
+    """
+
+    def __init__(self, *, port: int = 0) -> None:
+        """`port` 0 is a free one."""
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self.cut_calls = 0
+        """Calls whose client went away before their end."""
+
+    @property
+    def base_url(self) -> str:
+        """What goes into a client's settings."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port, limit=MAX_HEAD)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    @abstractmethod
+    async def _answer(self, request: HttpRequest, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; False if the connection cannot be used again. ValueError becomes a 400."""
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+        try:
+            while request := await read_request(reader):
+                if not await self._answer(request, writer):
+                    break
+                await writer.drain()
+        except ConnectionError:
+            self.cut_calls += 1
+        except (ValueError, asyncio.LimitOverrunError) as error:
+            write_json(writer, 400, error_body(str(error), "invalid_request_error"))
+        except asyncio.CancelledError:
+            # The server closes. Python 3.11's streams log a cancelled connection as an unhandled error: it ends here.
+            writer.transport.abort()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -1,19 +1,16 @@
 """The offline model as a server: answers by the script, plays faults, remembers what it was asked."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import socket
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from agentstream.infra.offline_model.conversation import plan_conversation
 from agentstream.infra.offline_model.directives import parse_directives
-from agentstream.infra.offline_model.http import MAX_HEAD, EventStream, HttpRequest, read_request, write_json
+from agentstream.infra.offline_model.http import EventStream, HttpRequest, LoopbackServer, write_json
 from agentstream.infra.offline_model.script import Conversation, Fault, JsonObject, Plan, Reply, Tokens, estimate_tokens
 from agentstream.infra.offline_model.wire import DONE, chunks, error_body, parse_conversation, whole
 
@@ -38,7 +35,7 @@ class Call:
         return self.headers.get("authorization", "").removeprefix("Bearer ")
 
 
-class OfflineModel:
+class OfflineModel(LoopbackServer):
     """An OpenAI-compatible endpoint on loopback.
 
     `async with` opens and closes it; `base_url` is known once it is open. With `api_keys` given, any other key is
@@ -46,57 +43,12 @@ class OfflineModel:
     """
 
     def __init__(self, *, port: int = 0, api_keys: frozenset[str] | None = None) -> None:
-        self._port = port
+        super().__init__(port=port)
         self._api_keys = api_keys
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
         self._failures: Counter[tuple[str, str]] = Counter()
         self._ids = itertools.count(1)
         self.calls: deque[Call] = deque(maxlen=MAX_CALLS)
         """The latest calls, oldest first."""
-        self.cut_calls = 0
-        """Calls whose client went away before their end."""
-
-    @property
-    def base_url(self) -> str:
-        """What goes into a client's settings."""
-        return f"http://127.0.0.1:{self._port}/v1"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port, limit=MAX_HEAD)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-        try:
-            while request := await read_request(reader):
-                if not await self._answer(request, writer):
-                    break
-                await writer.drain()
-        except ConnectionError:
-            self.cut_calls += 1
-        except (ValueError, asyncio.LimitOverrunError) as error:
-            write_json(writer, 400, error_body(str(error), "invalid_request_error"))
-        except asyncio.CancelledError:
-            # The server closes. Python 3.11's streams log a cancelled connection as an unhandled error: it ends here.
-            writer.transport.abort()
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _answer(self, request: HttpRequest, writer: asyncio.StreamWriter) -> bool:
         """Answers one request; False if the connection cannot be used again."""
