@@ -5,33 +5,27 @@ from typing import Annotated
 
 import typer
 
+from agentstream.infra.cli import candidate
+
 
 def shadow(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Where it goes; one that is there is gone on with.")],
     mode: Annotated[str, typer.Option("--mode", help="hybrid, frozen: what comes from the recording.")] = "hybrid",
-    model: Annotated[str | None, typer.Option("--model", help="provider/id")] = None,
-    agents_md: Annotated[
-        Path | None, typer.Option("--agents-md", help="File with instructions.", exists=True, dir_okay=False)
-    ] = None,
-    harness: Annotated[str | None, typer.Option("--harness", help="pi, scripted, …")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as `invoke` takes it.")] = None,
-    on_miss: Annotated[
-        str, typer.Option("--on-miss", help="stop, error, real: hybrid, a tool call that was not recorded.")
-    ] = "stop",
-    real_tools: Annotated[
-        str | None, typer.Option("--real-tools", help="Tools that may really run on a miss, such as read,grep.")
-    ] = None,
+    model: candidate.Model = None,
+    agents_md: candidate.AgentsMd = None,
+    harness: candidate.HarnessKind = None,
+    assignments: candidate.Assignments = None,
+    on_miss: candidate.OnMiss = "stop",
+    real_tools: candidate.RealTools = None,
     sample: Annotated[float, typer.Option("--sample", min=0.0, max=1.0, help="Of the sessions, this share.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="The same seed draws the same sessions.")] = 0,
     group: Annotated[str | None, typer.Option("--group", help="Its consumer group; absent: one of its own.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1_000, help="Runs at once.")] = 4,
-    rate: Annotated[float | None, typer.Option("--rate", min=0.001, help="Runs started a second at most.")] = None,
+    rate: candidate.Rate = None,
     max_runs: Annotated[int | None, typer.Option("--max-runs", min=1, help="End after so many runs.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="… after so many tokens.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option("--max-cost", min=0, help="… after so much money, in the currency of the costs.")
-    ] = None,
+    max_tokens: candidate.MaxTokens = None,
+    max_cost: candidate.MaxCost = None,
     for_: Annotated[str | None, typer.Option("--for", help="End after so long: 30s, 10m, 2h.")] = None,
     window: Annotated[int, typer.Option("--window", min=1, max=10_000, help="Pairs that are compared.")] = 200,
     every: Annotated[str, typer.Option("--every", help="Say how it stands so often, if anything is new.")] = "1m",
@@ -45,35 +39,18 @@ def shadow(  # noqa: PLR0913, PLR0917  # each is an option
 
     Ends with Ctrl-C, or a bound. Exit code, where there are rules: 0 passed, 1 failed, 2 could not be judged.
     """
-    from decimal import Decimal
-
-    from agentstream.consumers.replay.playing.budget import Budget
     from agentstream.infra.cli.instants import duration
-    from agentstream.infra.cli.invoking import Asked
     from agentstream.infra.cli.shadowing import Wanted, run_shadow
 
-    named = tuple(name.strip() for name in (real_tools or "").split(",") if name.strip())
+    named = candidate.names_in(real_tools)
     wanted = Wanted(
         out=out,
-        asked=Asked(
-            text="",
-            session=None,
-            model=model,
-            agents_md=agents_md,
-            harness=harness,
-            assignments=tuple(assignments or ()),
-        ),
+        asked=candidate.changes(model, agents_md, harness, assignments),
         terms={"mode": mode, "on_miss": on_miss, "real_tools": named},
         sample=sample,
         seed=seed,
         group=group,
-        budget=Budget(
-            concurrency=concurrency,
-            rate=rate,
-            max_runs=max_runs,
-            max_tokens=max_tokens,
-            max_cost=None if max_cost is None else Decimal(str(max_cost)),
-        ),
+        budget=candidate.budget(concurrency, rate, max_runs, max_tokens, max_cost),
         seconds=duration("--for", for_),
         window=window,
         every=duration("--every", every) or 0.0,
