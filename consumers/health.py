@@ -165,15 +165,13 @@ class Health:
         claim = partition.claim
         if claim is None:
             return {"partition": partition.number, "claim": None, "closed_because": partition.closed_because}
-        end = self._worker.source.seen_end(partition.number)
-        offset = claim.ledger.finished_below
         return {
             "partition": partition.number,
             "claim": claim.number,
             "closed_because": partition.closed_because,
-            "finished_below": offset,
+            "finished_below": claim.ledger.finished_below,
             "next_offset": claim.ledger.next_offset,
-            "lag": None if end is None else max(0, end - offset),
+            "lag": partition.lag,
             "open": claim.ledger.open_count,
             "uncommitted": claim.outbox.uncommitted,
             "last_commit_s_ago": round(now - claim.committed_at, 1),

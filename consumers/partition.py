@@ -72,6 +72,12 @@ class Partition:
         found = self._shared.source.unreadable(self.number)
         return None if found is None else f"it cannot be read from {found.offset} on: {found.why}"
 
+    @property
+    def lag(self) -> int | None:
+        """Records between what is finished and the log's end; None while either is not known."""
+        end = self._shared.source.seen_end(self.number)
+        return None if end is None or self.claim is None else max(0, end - self.claim.ledger.finished_below)
+
     async def serve(self, predecessors: "Collection[asyncio.Task[None]]" = ()) -> None:
         """Own the partition until cancelled. `predecessors` served it before in this worker and must end first.
 

@@ -112,7 +112,7 @@ class Gauges:
         self.snapshot = Snapshot(
             in_flight=sum(claim.running for _, claim in claims),
             waiting=_bounded((each.number, len(runs)) for each, runs in waiting),
-            lag=_bounded((each.number, self._lag(each)) for each, _ in claims),
+            lag=_bounded((each.number, each.lag or 0) for each, _ in claims),
             oldest_s=max(0.0, self._now() - min(requested) / 1000) if requested else 0.0,
             work_s=sum(self._work(each, runs) for each, runs in waiting),
             open_partitions=len(claims),
@@ -122,10 +122,6 @@ class Gauges:
             sidecar_bytes={kind: _resident(each.sidecar_pid) for kind, each in self._sidecars()},
             sidecar_restarts={kind: max(0, each.sidecar_starts - 1) for kind, each in self._sidecars()},
         )
-
-    def _lag(self, partition: Partition) -> int:
-        end = self._worker.source.seen_end(partition.number)
-        return 0 if end is None or partition.claim is None else max(0, end - partition.claim.ledger.finished_below)
 
     def _work(self, partition: Partition, waiting: Iterable[Admitted]) -> float:
         """Seconds: of the runs that wait, by what their like took, and of the records not read yet, by the mean."""
