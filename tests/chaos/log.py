@@ -1,5 +1,6 @@
 """What the topics hold, read from offset 0: committed records only, and nothing of the engine's own bookkeeping."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -135,6 +136,7 @@ async def lines_of(bootstrap_servers: str, topic: str) -> AsyncIterator[Line]:
 async def read_commits(bootstrap_servers: str, topics: Topics, group_id: str) -> list[Commit]:
     """What the group committed for the input topic and was not rolled back, from the brokers' own topic."""
     wanted = (group_id, topics.invoke_requests)
+    await decided(bootstrap_servers, GROUP_OFFSETS)
     found, generation, since_ms = list[Commit](), 0, 0
     async for raw in _records(bootstrap_servers, GROUP_OFFSETS, group_id):
         if (begun := generation_of(raw, group_id)) is not None and begun != generation:
@@ -142,6 +144,18 @@ async def read_commits(bootstrap_servers: str, topics: Topics, group_id: str) ->
         if (commit := commit_of(raw, wanted)) is not None:
             found.append(replace(commit, generation=generation, generation_ms=since_ms))
     return found
+
+
+async def decided(bootstrap_servers: str, topic: str) -> None:
+    """Wait until every transaction is ended that is open in a topic now.
+
+    All groups share a topic of offsets: what a worker left open that was killed hides everyone's commits behind it from
+    read_committed readers, until the broker ends it. A test once read no commits at all, of two owners.
+    """
+    async with reader(bootstrap_servers) as committed, reader(bootstrap_servers, read_committed=False) as every:
+        ends = await every.end_offsets(partitions := await _assign(committed, topic))
+        while any(stable < ends[where] for where, stable in (await committed.end_offsets(partitions)).items()):
+            await asyncio.sleep(0.1)
 
 
 async def _records(bootstrap_servers: str, topic: str, group_id: str | None = None) -> AsyncIterator[Any]:

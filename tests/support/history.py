@@ -8,9 +8,9 @@ from typing import Any
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, String
 
 from agentstream.consumers.metadata import CommitState, decode
-from tests.chaos.audit import read_topic
+from tests.chaos.log import GROUP_OFFSETS, decided, read_topic
+from tests.support.waiting import patience
 
-_OFFSETS = "__consumer_offsets"
 _TEXT = String("utf-8")
 
 
@@ -30,8 +30,10 @@ class Commit:
 async def read_history(bootstrap_servers: str, group_id: str, topic: str, partition: int) -> list[Commit]:
     """All commits for a partition that were not rolled back, oldest first."""
     wanted = (group_id, topic, partition)
+    async with patience():
+        await decided(bootstrap_servers, GROUP_OFFSETS)
     # The audit decodes keys as text; those of offset commits are ASCII here.
-    lines = [line for line in await read_topic(bootstrap_servers, _OFFSETS) if _key(line.key.encode()) == wanted]
+    lines = [line for line in await read_topic(bootstrap_servers, GROUP_OFFSETS) if _key(line.key.encode()) == wanted]
     return [_commit(line.value) for line in lines if line.value]
 
 
