@@ -8,6 +8,7 @@ import typer
 from agentstream.infra.cli.compare_command import compare
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
+from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
@@ -18,7 +19,6 @@ app = typer.Typer(
     help="Run AI agents from Kafka: requests in, live deltas and exactly one result per request out.",
     epilog=HELP,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,10 +29,10 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(recording_app, name="recording")
-app.command(epilog=HELP)(capture)
-app.command(epilog=HELP)(replay)
-app.command(epilog=HELP)(compare)
-app.command(epilog=HELP)(shadow)
+app.command(epilog=examples("capture"))(capture)
+app.command(epilog=examples("replay"))(replay)
+app.command(epilog=examples("compare"))(compare)
+app.command(epilog=examples("shadow"))(shadow)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]
@@ -59,7 +59,7 @@ def options(
     context.obj = Context(config=config, debug=debug)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("dev"))
 def dev(
     context: typer.Context,
     tools: Annotated[
@@ -76,7 +76,7 @@ def dev(
     run_dev(context.obj, tools=tools, partitions=partitions, port=port)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("worker"))
 def worker(
     context: typer.Context,
     stop_at_eof: Annotated[
@@ -89,7 +89,7 @@ def worker(
     run_worker_command(context.obj, stop_at_eof=stop_at_eof)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("invoke"))
 def invoke(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     text: Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.")],
@@ -124,7 +124,7 @@ def invoke(  # noqa: PLR0913, PLR0917  # each is an option
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run: the id of its request.")]
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("cancel"))
 def cancel(
     context: typer.Context,
     run_id: RunId,
@@ -139,7 +139,7 @@ def cancel(
     run_cancel(context.obj, run_id, reason, wait_s=timeout if wait else None, as_json=as_json)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("where"))
 def where(
     context: typer.Context,
     run_id: RunId,
@@ -154,7 +154,7 @@ def where(
     run_where(context.obj, run_id, last=last, as_json=as_json)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("trace"))
 def trace(
     context: typer.Context,
     wanted: Annotated[
@@ -172,7 +172,7 @@ def trace(
     run_trace(context.obj, wanted, directory=directory, as_json=as_json)
 
 
-@topics_app.command("plan", epilog=HELP)
+@topics_app.command("plan", epilog=examples("topics plan"))
 def topics_plan(context: typer.Context, partitions: Partitions = None, as_json: AsJson = False) -> None:
     """Show what `apply` would do."""
     from agentstream.infra.cli.topics import show_plan
@@ -180,7 +180,7 @@ def topics_plan(context: typer.Context, partitions: Partitions = None, as_json: 
     show_plan(context.obj, partitions=partitions, as_json=as_json)
 
 
-@topics_app.command("apply", epilog=HELP)
+@topics_app.command("apply", epilog=examples("topics apply"))
 def topics_apply(
     context: typer.Context,
     partitions: Partitions = None,
@@ -195,7 +195,7 @@ def topics_apply(
     apply_plan(context.obj, partitions=partitions, yes=yes, as_json=as_json)
 
 
-@app.command("inspect", epilog=HELP)
+@app.command("inspect", epilog=examples("inspect"))
 def inspect_command(
     context: typer.Context,
     as_json: AsJson = False,
@@ -207,7 +207,7 @@ def inspect_command(
     show_interface(context.obj, as_json=as_json, asyncapi=asyncapi)
 
 
-@app.command(epilog=HELP)
+@app.command(epilog=examples("doctor"))
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Check broker, topics, harness, Node, Pi, credentials and files, and say what to do."""
     from agentstream.infra.cli.diagnosing import run_doctor

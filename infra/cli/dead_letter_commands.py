@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
 
 dead_letters_app = typer.Typer(
@@ -27,7 +28,7 @@ Most = Annotated[int | None, typer.Option("--max", min=1, help="So many at most.
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts, one object a line.")]
 
 
-@dead_letters_app.command("list", epilog=HELP)
+@dead_letters_app.command("list", epilog=examples("dead-letters list"))
 def list_command(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     code: Codes = None,
@@ -47,7 +48,7 @@ def list_command(  # noqa: PLR0913, PLR0917  # each is an option
     list_letters(context.obj, asked, most=most, as_json=as_json)
 
 
-@dead_letters_app.command(epilog=HELP)
+@dead_letters_app.command(epilog=examples("dead-letters show"))
 def show(
     context: typer.Context,
     position: Annotated[str, typer.Argument(metavar="PARTITION/OFFSET", help="As `list` shows it, such as 3/17.")],
@@ -59,7 +60,7 @@ def show(
     show_letter(context.obj, position, as_json=as_json)
 
 
-@dead_letters_app.command(epilog=HELP)
+@dead_letters_app.command(epilog=examples("dead-letters export"))
 def export(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     code: Codes = None,
@@ -79,7 +80,7 @@ def export(  # noqa: PLR0913, PLR0917  # each is an option
     export_letters(context.obj, asked, most=most, output=output)
 
 
-@dead_letters_app.command(epilog=HELP)
+@dead_letters_app.command(epilog=examples("dead-letters redrive"))
 def redrive(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     code: Codes = None,

@@ -15,7 +15,8 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 
 HELP: Final = (
-    "Exit codes: 0 done · 1 the run failed, a plan was refused, doctor found something broken or compare says failed · "
+    "Exit codes: 0 done · 1 the run failed or is not found, a plan was refused, doctor found something broken or compare "
+    "says failed · "
     "2 wrong usage or settings, or could not be judged · 3 Kafka, the harness or a tool is not available · "
     "4 no result in time · 70 a bug of ours · 130 interrupted"
 )

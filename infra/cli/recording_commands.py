@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
 
 recording_app = typer.Typer(
@@ -88,7 +89,7 @@ def capture(  # noqa: PLR0913, PLR0917  # each is an option
         run_import(context.obj, import_file, directory, typed, mode, skip_broken=skip_broken)
 
 
-@recording_app.command("show", epilog=HELP)
+@recording_app.command("show", epilog=examples("recording show"))
 def show_command(
     directory: Recording,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs as well.")] = False,
