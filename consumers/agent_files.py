@@ -16,6 +16,9 @@ AGENTS_MD: Final = "AGENTS.md"
 AGENT_JSON: Final = "agent.json"
 MAX_AGENTS_MD_BYTES: Final = 262_144
 MAX_AGENT_JSON_BYTES: Final = 1_048_576
+NAME: Final = "name"
+MAX_NAME: Final = 128
+"""Characters: it is part of a span's name."""
 _FIELDS: Final = frozenset(AgentParameters.model_fields) - {"agents_md"}
 
 
@@ -45,6 +48,8 @@ class AgentFiles:
     """Text of AGENTS.md; None: no such file."""
     parameters: AgentParameters = field(default_factory=AgentParameters)
     """The fields of agent.json that could be used."""
+    name: str | None = None
+    """What agent.json calls the agent; for its spans."""
     findings: tuple[Finding, ...] = ()
     """What could not; for `doctor` and the log at start."""
 
@@ -56,8 +61,8 @@ def read_agent_files(directory: Path | None) -> AgentFiles:
     findings: list[Finding] = []
     agents_md = _read(directory, AGENTS_MD, MAX_AGENTS_MD_BYTES, findings)
     text = _read(directory, AGENT_JSON, MAX_AGENT_JSON_BYTES, findings)
-    parameters = AgentParameters() if text is None else _parse(text, findings)
-    return AgentFiles(agents_md=agents_md, parameters=parameters, findings=tuple(findings))
+    parameters, name = (AgentParameters(), None) if text is None else _parse(text, findings)
+    return AgentFiles(agents_md=agents_md, parameters=parameters, name=name, findings=tuple(findings))
 
 
 def _read(directory: Path, name: str, limit: int, findings: list[Finding]) -> str | None:
@@ -80,10 +85,10 @@ def _read(directory: Path, name: str, limit: int, findings: list[Finding]) -> st
     return None
 
 
-def _parse(text: str, findings: list[Finding]) -> AgentParameters:
-    def whole(problem: str) -> AgentParameters:
+def _parse(text: str, findings: list[Finding]) -> tuple[AgentParameters, str | None]:
+    def whole(problem: str) -> tuple[AgentParameters, None]:
         findings.append(Finding(file=AGENT_JSON, field=None, problem=problem, took_effect="the defaults take effect"))
-        return AgentParameters()
+        return AgentParameters(), None
 
     try:
         data: JsonValue = json.loads(text)
@@ -92,10 +97,20 @@ def _parse(text: str, findings: list[Finding]) -> AgentParameters:
         return whole(f"not JSON: {error}")
     if not isinstance(data, dict):
         return whole(f"must be an object, not {_kind(data)}")
+    called = _name(data.pop(NAME, None), findings)
     usable = {name: value for name, value in data.items() if _is_usable(name, value, findings)}
     if isinstance(limits := data.get("limits"), dict):
         usable["limits"] = {name: value for name, value in limits.items() if _is_usable_limit(name, value, findings)}
-    return AgentParameters.model_validate(usable)
+    return AgentParameters.model_validate(usable), called
+
+
+def _name(value: JsonValue, findings: list[Finding]) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()):
+        return value
+    problem = f"must be a line of 1 to {MAX_NAME} characters"
+    took_effect = "the harness's kind takes effect"
+    findings.append(Finding(file=AGENT_JSON, field=NAME, problem=problem, took_effect=took_effect))
+    return None
 
 
 def _is_usable(name: str, value: JsonValue, findings: list[Finding]) -> bool:

@@ -198,6 +198,7 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
                 flush=plan.flush_spans,
                 content=plan.capture_content,
                 names=plan.trace_names,
+                agent_name=plan.agent_config.files.name,
             ),
             read_deltas=deltas_reader(plan.connection, plan.topics.stream_deltas),
             bounds=Bounds(max_bytes=plan.max_request_bytes),

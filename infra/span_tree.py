@@ -10,6 +10,10 @@ from agentstream.schemas import span_names as names
 
 BAR_CELLS = 24
 _MS = 1_000_000
+_TOKENS = (
+    (names.INPUT_TOKENS, names.OUTPUT_TOKENS),
+    (names.AGGREGATED_INPUT_TOKENS, names.AGGREGATED_OUTPUT_TOKENS),
+)
 _ATTEMPTS_BEFORE = frozenset({"retried_attempt", "lost_attempt"})
 
 
@@ -121,8 +125,9 @@ def _notes(span: SpanLine) -> Iterator[str]:
     facts = span.attributes
     if names.PARTITION in facts and names.OFFSET in facts:
         yield f"at {facts[names.PARTITION]}/{facts[names.OFFSET]}"
-    if names.INPUT_TOKENS in facts:
-        yield f"{facts[names.INPUT_TOKENS]} tokens in, {facts.get(names.OUTPUT_TOKENS, 0)} out"
+    for read, written in _TOKENS:
+        if read in facts:
+            yield f"{facts[read]} tokens in, {facts.get(written, 0)} out"
     if isinstance(chunk := facts.get(names.TIME_TO_FIRST_CHUNK), int | float):
         yield f"first piece after {duration(int(chunk * 1e9))}"
     if names.COST in facts:
@@ -145,3 +150,5 @@ def _how_it_ended(span: SpanLine) -> Iterator[str]:
         yield "a duplicate, does not run again"
     if facts.get(names.LOST):
         yield "written by the next owner"
+    if isinstance(strikes := facts.get(names.STRIKES), int) and strikes:
+        yield f"{strikes} worker{'' if strikes == 1 else 's'} lost before"

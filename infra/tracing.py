@@ -29,7 +29,7 @@ def wants_content(environment: Mapping[str, str] | None = None) -> bool:
     return variables.get(CAPTURE, "").strip().lower() in {"true", "span_only", "span_and_event"}
 
 
-def span_maker(
+def span_maker(  # noqa: PLR0913 - what a plan says of spans
     provider: TracerProvider,
     *,
     group_id: str,
@@ -37,11 +37,16 @@ def span_maker(
     flush: Callable[[], None],
     content: bool,
     names: frozenset[str],
+    agent_name: str | None = None,
 ) -> SpanMaker:
-    """What spans are made with. `names`: of `prompt_tokens` and `openinference`, what is written as well."""
+    """What spans are made with. `names`: of `prompt_tokens` and `openinference`, what is written as well.
+
+    `agent_name`: what the agent is called; None: as its harness.
+    """
     return SpanMaker(
         tracer=provider.get_tracer(SCOPE),
         group_id=group_id,
+        agent_name=agent_name,
         redact=redactor.text,
         content=Content(redactor) if content else None,
         older_token_names="prompt_tokens" in names,

@@ -36,6 +36,7 @@ RESPONSE_MODEL: Final = "gen_ai.response.model"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 """Seconds."""
+USAGE: Final = "gen_ai.usage."
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 """Cached ones included."""
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
@@ -62,6 +63,13 @@ PROVIDERS: Final = {
 """The conventions' well-known values where a provider of `provider/id` is called something else."""
 OTHER: Final = "_OTHER"
 """The conventions' word for what is not known."""
+
+# Pydantic AI's names for the sum over an agent's calls, https://pydantic.dev/docs/ai/integrations/logfire/; the
+# conventions have none: https://github.com/open-telemetry/semantic-conventions-genai/issues/19
+AGGREGATED_USAGE: Final = "gen_ai.aggregated_usage."
+"""Stands for `gen_ai.usage.` where what is said of a call is summed."""
+AGGREGATED_INPUT_TOKENS: Final = "gen_ai.aggregated_usage.input_tokens"
+AGGREGATED_OUTPUT_TOKENS: Final = "gen_ai.aggregated_usage.output_tokens"
 
 # The names before v1.27, which some backends still count by: only written if asked for.
 PROMPT_TOKENS: Final = "gen_ai.usage.prompt_tokens"

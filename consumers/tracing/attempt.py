@@ -151,7 +151,7 @@ class AttemptSpans:
             said[names.FINISH_REASONS] = [reason]
         if cost is not None:
             said |= {names.COST: cost.amount, names.COST_CURRENCY: cost.currency}
-        self.agent.set({**said, **self._make.usage(self._bill.usage)})
+        self.agent.set({**said, **self._make.aggregated_usage(self._bill.usage)})
         self._show_said(self.agent, self._said)
         self.agent.end(at, error)
 

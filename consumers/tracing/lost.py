@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 GATHER_SECONDS: Final = 5.0
 """Requests whose runs were lost are the first that a new owner reads; after so long it goes on with those it has."""
 SCAN_SECONDS: Final = 30.0
+_LOST: Final = "the worker was lost while it ran"
+_UNHEARD: Final = f"{_LOST}; none of its events was found, so it began at some time in this span"
 SLACK_MS: Final = 60_000
 """Between the clocks of callers and workers: events from so long before the oldest request are looked at."""
 
@@ -51,6 +54,7 @@ class _Attempt:
     """What the log tells of one attempt."""
 
     name: AttemptName
+    began: datetime
     events: list[ReadEvent] = field(default_factory=list)
     next_seq: int = 0
 
@@ -83,7 +87,7 @@ class _Lost:
             attempt=found.attempt,
             attempt_id=found.attempt_id,
         )
-        attempt = self.attempts.setdefault(found.attempt, _Attempt(name))
+        attempt = self.attempts.setdefault(found.attempt, _Attempt(name, found.events[0].time))
         if attempt.name.attempt_id == found.attempt_id:
             for event in found.events:
                 attempt.saw(event)
@@ -139,31 +143,46 @@ class LostAttempts:
 
     def _write(self, lost: _Lost) -> TraceContext | None:
         """The spans of one lost run, below a `process` span of their own; gives the last attempt's."""
-        attempts = [attempt for _, attempt in sorted(lost.attempts.items())]
-        if not attempts:
-            return None
-        first, last = attempts[0], attempts[-1]
-        process = process_span(self._make, lost.record, claim=self._claim, lost_at=nanoseconds(first.events[0].time))
-        process.named(first.name.run_id, first.name.session_id)
+        attempts = [attempt for _, attempt in sorted(lost.attempts.items())] or [self._unheard(lost)]
+        began = attempts[0].began
+        process = process_span(self._make, lost.record, claim=self._claim, lost_at=nanoseconds(began))
+        process.named(lost.admitted.run_id, lost.admitted.session_id)
         for attempt in attempts:
             self._write_attempt(lost.admitted, process, attempt)
         process.abandoned(names.WORKER_LOST, began=True)
-        return process.attempt_trace(last.name.attempt_id)
+        return process.attempt_trace(attempts[-1].name.attempt_id)
+
+    def _unheard(self, lost: _Lost) -> _Attempt:
+        """An attempt of which only the mark is left that it began: a request that kills its worker at once leaves no
+        event, and its trace would show that nothing was tried.
+
+        It began after its request was there and after the claim, whose number is the time in ms or a little more.
+        """
+        latest = self._make.now() // 1_000_000
+        began = min(latest, max(lost.record.timestamp_ms, self._claim))
+        name = AttemptName(
+            run_id=lost.admitted.run_id,
+            session_id=lost.admitted.session_id,
+            claim=self._claim,
+            attempt=1,
+            attempt_id=f"unknown-{lost.record.position}/{self._claim}",
+        )
+        return _Attempt(name, datetime.fromtimestamp(began / 1_000, UTC))
 
     def _write_attempt(self, admitted: Admitted, process: ProcessSpan, attempt: _Attempt) -> None:
         """With its own end, where that is on the log."""
         facts = AgentFacts(model=admitted.parameters.model, harness=admitted.parameters.choice.kind)
-        spans = process.attempt(attempt.name, facts, attempt.events[0].time)
+        spans = process.attempt(attempt.name, facts, attempt.began)
         spans.agent.set({names.LOST: True})
         for event in attempt.events:
             spans.saw(event, event.time)
-        last = attempt.events[-1]
+        last = attempt.events[-1] if attempt.events else None
         if isinstance(last, RunEnded | RunRetrying):
             reason = last.finish_reason if isinstance(last, RunEnded) else None
             spans.close(nanoseconds(last.time), _error(last.error), reason=reason, cost=None)
         else:
-            detail = "the worker was lost while it ran"
-            spans.close(self._make.now(), SpanError(code=names.WORKER_LOST, detail=detail), reason=None, cost=None)
+            error = SpanError(code=names.WORKER_LOST, detail=_LOST if attempt.events else _UNHEARD)
+            spans.close(self._make.now(), error, reason=None, cost=None)
 
 
 def _error(problem: Problem | None) -> SpanError | None:

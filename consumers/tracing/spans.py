@@ -118,20 +118,19 @@ class SpanMaker:
         return {name: value, openinference: value} if self.openinference else {name: value}
 
     def usage(self, usages: Collection[Usage]) -> Attributes:
-        """Tokens as attributes; none for no usage, since a made-up 0 would be believed."""
-        if not usages:
-            return {}
-        read, written = sum(each.input_tokens for each in usages), sum(each.output_tokens for each in usages)
-        found: dict[str, AttributeValue] = {names.INPUT_TOKENS: read, names.OUTPUT_TOKENS: written}
-        if cached := sum(each.cached_input_tokens for each in usages):
-            found[names.CACHE_READ_TOKENS] = cached
-        if cached := sum(each.cache_write_tokens for each in usages):
-            found[names.CACHE_WRITE_TOKENS] = cached
-        if thought := sum(each.reasoning_tokens or 0 for each in usages):
-            found[names.REASONING_TOKENS] = thought
-        if self.older_token_names:
-            found |= {names.PROMPT_TOKENS: read, names.COMPLETION_TOKENS: written}
+        """Tokens of a model call as attributes; none for no usage, since a made-up 0 would be believed."""
+        found = _tokens(usages)
+        if found and self.older_token_names:
+            found[names.PROMPT_TOKENS] = found[names.INPUT_TOKENS]
+            found[names.COMPLETION_TOKENS] = found[names.OUTPUT_TOKENS]
         return found
+
+    def aggregated_usage(self, usages: Collection[Usage]) -> Attributes:
+        """Tokens of all calls below a span, under other names: backends add up what every span says of its usage, and
+        a trace showed twice what it had used."""
+        return {
+            names.AGGREGATED_USAGE + name.removeprefix(names.USAGE): count for name, count in _tokens(usages).items()
+        }
 
     def llm_usage(self, usages: Collection[Usage]) -> Attributes:
         """The same in OpenInference's names, if they are wanted. Only for model calls: backends add them up."""
@@ -143,6 +142,22 @@ class SpanMaker:
             names.LLM_COMPLETION_TOKENS: written,
             names.LLM_TOTAL_TOKENS: read + written,
         }
+
+
+def _tokens(usages: Collection[Usage]) -> dict[str, AttributeValue]:
+    if not usages:
+        return {}
+    found: dict[str, AttributeValue] = {
+        names.INPUT_TOKENS: sum(each.input_tokens for each in usages),
+        names.OUTPUT_TOKENS: sum(each.output_tokens for each in usages),
+    }
+    if cached := sum(each.cached_input_tokens for each in usages):
+        found[names.CACHE_READ_TOKENS] = cached
+    if cached := sum(each.cache_write_tokens for each in usages):
+        found[names.CACHE_WRITE_TOKENS] = cached
+    if thought := sum(each.reasoning_tokens or 0 for each in usages):
+        found[names.REASONING_TOKENS] = thought
+    return found
 
 
 class TimedSpan:

@@ -1,8 +1,11 @@
 """What an operator reads in a trace backend: real workers on a real Kafka, spans by OTLP to a real receiver."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import JsonValue
 
+from agentstream.consumers.agent_files import AgentFiles
 from agentstream.infra.compose import WorkerPlan
 from agentstream.producers.requests import RequestProducer, Submitted
 from agentstream.schemas import span_names as names
@@ -155,6 +158,16 @@ async def test_a_run_that_failed_is_all_there_with_the_reason_on_what_was_open(
     options, limits, expected = FAILURES[what]
     await run(cluster, plan, caller, request("run", options, limits=limits))
     assert await arrived(cluster, receiver, GIVEN.trace_id) == ["send invoke-requests", *expected]
+
+
+async def test_an_agent_is_called_what_the_workers_file_calls_it(
+    cluster: Cluster, plan: WorkerPlan, caller: RequestProducer, receiver: OtlpReceiver
+) -> None:
+    named = replace(plan, agent_config=replace(plan.agent_config, files=AgentFiles(name="support")))
+    await run(cluster, named, caller, request("run", {"text": "hi"}))
+    assert "    invoke_agent support" in await arrived(cluster, receiver, GIVEN.trace_id)
+    agent = by_name(of_trace(receiver, GIVEN.trace_id), "invoke_agent support")
+    assert (agent.attributes[names.AGENT_NAME], agent.attributes[names.HARNESS]) == ("support", "scripted")
 
 
 async def test_a_retry_is_there_with_the_attempt_before_and_a_link_to_it(

@@ -79,7 +79,7 @@ async def test_each_model_call_carries_the_id_of_its_span_and_the_callers_baggag
     (result,) = cluster.tail.results
     assert result.cost is not None
     assert agent.attributes[names.COST] == result.cost.amount
-    assert agent.attributes[names.INPUT_TOKENS] == result.usage[0].input_tokens
+    assert agent.attributes[names.AGGREGATED_INPUT_TOKENS] == result.usage[0].input_tokens
 
 
 async def test_a_provider_that_refuses_is_told_on_the_call_that_it_refused(

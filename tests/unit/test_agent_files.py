@@ -42,6 +42,20 @@ def test_both_files_are_read(tmp_path: Path) -> None:
     assert files.findings == ()
 
 
+def test_an_agent_has_the_name_that_its_file_gives_it_and_else_none(tmp_path: Path) -> None:
+    assert read(tmp_path, '{"name": "support", "model": "openai/x"}') == AgentFiles(
+        name="support", parameters=AgentParameters(model="openai/x")
+    )
+    assert read(tmp_path, '{"model": "openai/x"}').name is None
+    for wrong in ("", "x" * 129, "two\nlines", 7, ["a"]):
+        files = read(tmp_path, json.dumps({"name": wrong, "model": "openai/x"}))
+        assert (files.name, files.parameters.model) == (None, "openai/x")
+        (finding,) = files.findings
+        assert str(finding) == (
+            "agent.json: name: must be a line of 1 to 128 characters; the harness's kind takes effect"
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -44,8 +44,8 @@ def test_a_run_with_a_tool_is_a_tree_of_its_request_agent_turns_model_calls_and_
         names.SESSION_ID: "session",
         names.CONVERSATION_ID: "session",
         names.RUN_ID: "run",
-        names.INPUT_TOKENS: 1_000,
-        names.OUTPUT_TOKENS: 20,
+        names.AGGREGATED_INPUT_TOKENS: 1_000,
+        names.AGGREGATED_OUTPUT_TOKENS: 20,
         names.FINISH_REASONS: ["stop"],
     }
     assert said.items() <= agent.attributes.items()
@@ -78,6 +78,18 @@ def test_a_model_call_tells_its_tokens_with_cached_ones_its_models_and_its_first
     assert first.name == names.FIRST_CHUNK
     assert chat.attributes[names.TIME_TO_FIRST_CHUNK] == (first.time_ns - chat.start_ns) / 1e9
     assert chat.end_ns - chat.start_ns == 60_000_000, "three words, two pauses"
+
+
+@pytest.mark.parametrize("options", [{}, {"fail_attempts": 1}])
+def test_what_all_spans_say_of_their_usage_adds_up_to_what_was_used(options: dict[str, JsonValue]) -> None:
+    # Langfuse and Agenta add up every span's: with the agent's among them a trace had used twice what it had.
+    spans = spans_of(Scene(options={"text": "a", "tools": [TOOL], "usage": USAGE, **options}), older_token_names=True)
+    told = [span for span in spans if any(key.startswith(names.USAGE) for key in span.attributes)]
+    assert {span.name for span in told} == {"chat m"}
+    agents = [span for span in spans if span.name == "invoke_agent scripted"]
+    for name in ("input_tokens", "output_tokens", "cache_read.input_tokens", "reasoning.output_tokens"):
+        calls = sum(int(str(span.attributes.get(names.USAGE + name, 0))) for span in told)
+        assert calls == sum(int(str(span.attributes.get(names.AGGREGATED_USAGE + name, 0))) for span in agents) > 0
 
 
 def test_older_and_other_names_are_written_only_where_they_are_asked_for() -> None:

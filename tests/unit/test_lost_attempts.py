@@ -191,6 +191,19 @@ def test_an_attempt_that_ended_before_its_worker_was_lost_has_the_end_that_is_on
     assert tree(spans)[0] == "process t !worker_lost", "its outcome was not committed"
 
 
+@pytest.mark.parametrize("ends_before", [True, False])
+def test_an_attempt_that_left_no_event_is_written_since_its_mark_says_that_it_was(*, ends_before: bool) -> None:
+    # A request that kills its worker at once: its trace said that nothing had been tried.
+    spans = taken_over(Log(), ends_before=ends_before)
+    assert tree(spans) == ["process t !worker_lost", "  invoke_agent scripted !worker_lost", *OUR_TREE]
+    lost = next(span for span in spans if span.attributes.get(names.LOST) and span.name.startswith("invoke"))
+    ours = agent(spans, "ours")
+    assert [(link.span_id, link.attributes[names.LINK]) for link in ours.links] == [(lost.span_id, "lost_attempt")]
+    assert "none of its events was found" in lost.status_detail
+    assert lost.attributes[names.SESSION_ID] == "session"
+    assert lost.start_ns == 1_000_000 * Scene().admitted().timestamp_ms, "it began no earlier"
+
+
 @pytest.mark.parametrize(
     "log", [Log(), Log(error=KafkaConnectionError()), Log(delta(*BEGUN), error=TimeoutError()), Log(error=OSError())]
 )
@@ -224,7 +237,11 @@ def test_a_claim_that_ends_while_the_log_is_read_holds_nothing_open() -> None:
         admitted.process.abandoned(names.PARTITION_LOST, began=True)
 
     asyncio.run(lose_it())
-    assert tree(recorder.spans) == ["process t !partition_lost"]
+    assert sorted(tree(recorder.spans)) == [
+        "  invoke_agent scripted !worker_lost",
+        "process t !partition_lost",
+        "process t !worker_lost",
+    ]
 
 
 def test_long_answers_are_not_kept() -> None:

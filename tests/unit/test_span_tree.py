@@ -97,6 +97,12 @@ def test_a_duplicate_says_that_it_is_one() -> None:
     assert [row.notes for row in rows([again])] == ["a duplicate, does not run again, at 0/8"]
 
 
+def test_a_request_that_ended_its_workers_says_how_many() -> None:
+    process = span("process agent.invoke-requests", 2, partition="0", offset=7, run_id="r1", strikes=3)
+
+    assert [row.notes for row in rows([process])] == ["3 workers lost before, at 0/7"]
+
+
 def test_a_second_attempt_says_what_it_comes_after_and_a_lost_one_who_wrote_it() -> None:
     link = SpanLinkLine(trace_id=TRACE, span_id="0" * 16, attributes={names.LINK: "lost_attempt"})
     lost = span("invoke_agent pi", 3, status="error", error_type="worker_lost", lost=True)
