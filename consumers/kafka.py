@@ -54,17 +54,16 @@ def group_consumer(
     )
 
 
-def follower(connection: KafkaConnection, group_id: str, *topics: str) -> Consumer:
-    """A member of a group that only looks on, subscribed and not started: a group without offsets begins at the end.
+def follower(connection: KafkaConnection, group_id: str) -> Consumer:
+    """A member of a group that only looks on, not started and not subscribed; it sets every start itself, too.
 
     Whoever follows may take hours over what he was given: only its heartbeats say that it lives.
     """
     return Consumer(
-        *topics,
         **connection.client_options(),
         group_id=group_id,
         enable_auto_commit=False,
-        auto_offset_reset="latest",
+        auto_offset_reset="none",
         isolation_level="read_committed",
         partition_assignment_strategy=(own_sticky_assignor(),),
         max_poll_interval_ms=24 * 3_600_000,
@@ -96,7 +95,7 @@ def log_consumer(connection: KafkaConnection, *, read_committed: bool = True, fr
     )
 
 
-def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> Consumer:
+def tail_consumer(connection: KafkaConnection, *, read_committed: bool, fetch_bytes: int = 1024 * 1024) -> Consumer:
     """A reader without a group, not started, whose position never jumps by itself: what expired unread is raised."""
     return Consumer(
         **connection.client_options(),
@@ -104,7 +103,7 @@ def tail_consumer(connection: KafkaConnection, *, read_committed: bool) -> Consu
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed" if read_committed else "read_uncommitted",
-        max_partition_fetch_bytes=1024 * 1024,
+        max_partition_fetch_bytes=fetch_bytes,
     )
 
 

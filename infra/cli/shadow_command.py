@@ -27,17 +27,23 @@ def shadow(  # noqa: PLR0913, PLR0917  # each is an option
     max_tokens: candidate.MaxTokens = None,
     max_cost: candidate.MaxCost = None,
     for_: Annotated[str | None, typer.Option("--for", help="End after so long: 30s, 10m, 2h.")] = None,
+    max_lag: Annotated[
+        str, typer.Option("--max-lag", help="Results older than this are passed over, and counted: 30s, 10m, 2h.")
+    ] = "1h",
     window: Annotated[int, typer.Option("--window", min=1, max=10_000, help="Pairs that are compared.")] = 200,
     every: Annotated[str, typer.Option("--every", help="Say how it stands so often, if anything is new.")] = "1m",
     evals: Annotated[list[str] | None, typer.Option("--eval", help="An evaluator, as `compare` takes it.")] = None,
     fail_if: Annotated[
         list[str] | None, typer.Option("--fail-if", help="A rule, as `compare` takes it: an alarm while it holds.")
     ] = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Each outcome to the topic of evaluations, and as spans.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
     """Play runs of now again with a candidate, beside production, and compare as they come.
 
-    Ends with Ctrl-C, or a bound. Exit code, where there are rules: 0 passed, 1 failed, 2 could not be judged.
+    Ends with Ctrl-C, or a bound. Exit code: 0 passed, 1 a rule failed, 2 could not be judged, or nothing was compared.
     """
     from agentstream.infra.cli.instants import duration
     from agentstream.infra.cli.shadowing import Wanted, run_shadow
@@ -52,9 +58,11 @@ def shadow(  # noqa: PLR0913, PLR0917  # each is an option
         group=group,
         budget=candidate.budget(concurrency, rate, max_runs, max_tokens, max_cost),
         seconds=duration("--for", for_),
+        max_lag=duration("--max-lag", max_lag) or 0.0,
         window=window,
         every=duration("--every", every) or 0.0,
         specs=tuple(evals or ()),
         rules=tuple(fail_if or ()),
+        publish=publish,
     )
     run_shadow(context.obj, wanted, as_json=as_json)

@@ -1,39 +1,39 @@
 """`agentstream shadow`."""
 
 import asyncio
-import math
 import secrets
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import JsonValue
-
+from agentstream.consumers.replay.comparing.records import evaluation_results
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.specs import make_evaluators
-from agentstream.consumers.replay.comparing.terminal import COLUMNS, remarks, table_rows, verdict_lines
 from agentstream.consumers.replay.playing import Budget, Player, ReplayManifest, Tally
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.recording.selection import Selection
 from agentstream.consumers.replay.shadowing.following import EndedRuns
 from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
-from agentstream.consumers.replay.shadowing.rolling import RollingComparison, Standing
-from agentstream.consumers.replay.shadowing.shadow import Shadow
+from agentstream.consumers.replay.shadowing.rolling import RollingComparison
+from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_nobody
 from agentstream.infra.cli.context import Cluster, Context
+from agentstream.infra.cli.evaluations import evaluations_published
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.cli.invoking import Asked
 from agentstream.infra.cli.replaying import spent, terms_of
 from agentstream.infra.cli.screen import Screen
+from agentstream.infra.cli.shadow_board import Board
 from agentstream.infra.connection import redactor
 from agentstream.infra.models import usable_model
 from agentstream.infra.replaying import in_process
 from agentstream.infra.settings import Settings
+
+NOT_JUDGED = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +56,8 @@ class Wanted:
     """How fast, and how much."""
     seconds: float | None
     """How long; None: until it is ended."""
+    max_lag: float
+    """Results that are older, in seconds, are passed over."""
     window: int
     """Pairs that are compared."""
     every: float
@@ -64,6 +66,8 @@ class Wanted:
     """Evaluators."""
     rules: tuple[str, ...]
     """Rules, which are alarms while they hold."""
+    publish: bool
+    """Whether outcomes go to the topic of evaluations."""
 
 
 def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
@@ -96,16 +100,18 @@ def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
             window=wanted.window,
         )
         screen = Screen()
-        tally = asyncio.run(_follow(settings, cluster, wanted, directory, _Board(screen, rolling, wanted, as_json)))
+        board = Board(screen, rolling, every=wanted.every, as_json=as_json)
+        tally = asyncio.run(_follow(settings, cluster, wanted, directory, board))
         standing = rolling.standing()
     for line in (f"{tally.finished:,} runs, {tally.diverged:,} left the recording", *spent(tally)):
         screen.note(line)
-    if wanted.rules:
-        sys.exit(2 if standing is None else standing.verdict.exit_code)
+    code = NOT_JUDGED if standing is None else standing.verdict.exit_code
+    if code:
+        sys.exit(code)
 
 
 async def _follow(
-    settings: Settings, cluster: Cluster, wanted: Wanted, directory: ShadowDirectory, board: "_Board"
+    settings: Settings, cluster: Cluster, wanted: Wanted, directory: ShadowDirectory, board: Board
 ) -> Tally:
     terms, replay = directory.replay.manifest.terms, directory.replay.manifest.id
     group = wanted.group or f"{settings.group_id}-shadow-{replay}"
@@ -115,28 +121,41 @@ async def _follow(
             settings = (await stack.enter_async_context(usable_model(settings))).settings
         stage = await stack.enter_async_context(in_process(settings, terms, tools=None, progress=board.note))
         player = Player(directory.replay, stage.performer, stage.playbacks, budget=wanted.budget)
-        ended = await stack.enter_async_context(EndedRuns(cluster.connection, cluster.topics, group, selection))
-        shadow = Shadow(ended, directory, player, board.rolling, budget=wanted.budget)
-        following = asyncio.create_task(shadow.run(lambda: board.round(ended, player.tally, group)), name="shadow")
-        try:
-            with _told_to_stop() as stop:
-                stopping = asyncio.create_task(stop.wait(), name="stop")
-                await asyncio.wait({following, stopping}, timeout=wanted.seconds, return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-        finally:
-            following.cancel()
-            (outcome,) = await asyncio.gather(following, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            raise outcome
-        board.show()
-        passed = ended.passed
-        board.note(
-            f"not taken: {passed.not_drawn:,} outside the sample, {passed.cancelled:,} cancelled, "
-            f"{passed.without_request:,} whose request is gone"
+        publish = await _publish(stack, cluster, wanted) if wanted.publish else to_nobody
+        ended = await stack.enter_async_context(
+            EndedRuns(cluster.connection, cluster.topics, group, selection, max_lag=wanted.max_lag)
         )
-        if player.tally.exhausted or player.tally.reached(wanted.budget, under_way=0):
-            board.note(f"ended at {player.tally.reached(wanted.budget, under_way=0) or player.tally.exhausted}")
+        shadow = Shadow(ended, directory, player, board.rolling, budget=wanted.budget, publish=publish)
+        await _until_told(shadow.run(lambda: board.round(ended, player.tally, group)), wanted.seconds)
+        board.end(ended, player.tally)
+        if bound := player.tally.reached(wanted.budget, under_way=0) or player.tally.exhausted:
+            board.note(f"ended at {bound}")
         return player.tally
+
+
+async def _publish(stack: AsyncExitStack, cluster: Cluster, wanted: Wanted) -> Publish:
+    opened = evaluations_published(cluster, service="agentstream-shadow", recording=wanted.out.resolve().name)
+    published = await stack.enter_async_context(opened)
+
+    async def publish(evidence: Path) -> None:
+        await published(lambda: evaluation_results(evidence))
+
+    return publish
+
+
+async def _until_told(running: Coroutine[None, None, None], seconds: float | None) -> None:
+    """Let it run to its end, so many seconds, or until a signal. Raises what it raises."""
+    following = asyncio.create_task(running, name="shadow")
+    try:
+        with _told_to_stop() as stop:
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            await asyncio.wait({following, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+    finally:
+        following.cancel()
+        (outcome,) = await asyncio.gather(following, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        raise outcome
 
 
 @contextmanager
@@ -150,74 +169,3 @@ def _told_to_stop() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-class _Board:
-    """Says how it stands: the table now and then, an alarm when it begins and when it ends."""
-
-    def __init__(self, screen: Screen, rolling: RollingComparison, wanted: Wanted, as_json: bool) -> None:
-        self.rolling = rolling
-        self._screen = screen
-        self._every = wanted.every
-        self._as_json = as_json
-        self._said_at = time.monotonic()
-        self._judged = 0
-        self._follows = False
-        self._alarms: set[str] = set()
-
-    def note(self, line: str) -> None:
-        """Something worth a line of its own."""
-        self._screen.note(line)
-
-    def round(self, ended: EndedRuns, tally: Tally, group: str) -> None:
-        """After each round."""
-        if ended.partitions and not self._follows:
-            self._follows = True
-            self.note(f"following {ended.partitions} partitions as {group}")
-        if tally.finished != self._judged and time.monotonic() - self._said_at >= self._every:
-            self._judged, self._said_at = tally.finished, time.monotonic()
-            if (standing := self.rolling.standing()) is not None:
-                self._alarm(standing)
-                self._show(standing)
-
-    def show(self) -> None:
-        """How it stands at the end."""
-        if (standing := self.rolling.standing()) is None:
-            self.note("nothing was compared: no run of the sample has ended")
-        else:
-            self._alarm(standing)
-            self._show(standing)
-
-    def _alarm(self, standing: Standing) -> None:
-        now = {one.rule: one.why for one in standing.verdict.rules if one.state == "failed"}
-        for rule in sorted(now.keys() - self._alarms):
-            self._screen.note(f"ALARM: {rule}: {now[rule]}", "red")
-        for rule in sorted(self._alarms - now.keys()):
-            self._screen.note(f"no longer: {rule}", "green")
-        self._alarms = set(now)
-
-    def _show(self, standing: Standing) -> None:
-        if self._as_json:
-            self._screen.json(_document(standing))
-            return
-        if not self._screen.for_people:
-            self._screen.out("\t".join(COLUMNS))
-        self._screen.table(COLUMNS, table_rows(standing.summaries))
-        for line in (*remarks(standing.comparison, standing.summaries), *verdict_lines(standing.verdict)):
-            self._screen.out(line)
-
-
-def _document(standing: Standing) -> JsonValue:
-    evaluators: list[JsonValue] = [
-        {
-            "evaluator": one.evaluator.name,
-            "cases": one.cases,
-            "difference": one.difference,
-            "interval": [edge if math.isfinite(edge) else None for edge in one.interval],
-            "better": [*one.better],
-            "worse": [*one.worse],
-        }
-        for one in standing.summaries
-    ]
-    rules: list[JsonValue] = [{"rule": one.rule, "state": one.state, "why": one.why} for one in standing.verdict.rules]
-    return {"evaluators": evaluators, "diverged": [*standing.comparison.diverged], "rules": rules}

@@ -1,16 +1,22 @@
 """Runs that have just ended, as a group that only looks on sees them: their results, and the requests these name."""
 
+import asyncio
 import logging
+import math
+import time
+from collections.abc import Collection
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 
-from agentstream.consumers.kafka import Consumer, follower, tail_consumer, to_record
-from agentstream.consumers.readers.tail import Expired, Tail
+from agentstream.consumers.coordinator import NO_OFFSET, CoordinatorError, GroupCoordinator
+from agentstream.consumers.kafka import Consumer, follower, to_record
 from agentstream.consumers.replay.recording.selection import Selection
+from agentstream.consumers.replay.shadowing.requests import Requests
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.codec import Delivery, decode_delivery, decode_result
 from agentstream.schemas.headers import REQUEST, header_text, last_wins
@@ -21,9 +27,6 @@ from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 
 log = logging.getLogger(__name__)
-
-_LOOKS: Final = 60
-"""Polls for a request, half a second each: a broker that restarts is back long before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +53,7 @@ class Round:
 
 @dataclass(kw_only=True, slots=True)
 class Passed:
-    """Results that were seen and not taken."""
+    """Results that were not taken."""
 
     not_drawn: int = 0
     """Of sessions that the sample leaves out."""
@@ -58,76 +61,133 @@ class Passed:
     """Of runs that were cancelled: there is no answer to hold another one against."""
     without_request: int = 0
     """Whose request cannot be found or read: it expired, or never was one."""
+    too_old: int = 0
+    """That came by later than the bound on the lag allows."""
+    expired: int = 0
+    """Offsets that retention took away before they were read; some of them may have held no result."""
 
 
-class EndedRuns:
+class EndedRuns(ConsumerRebalanceListener):  # type: ignore[misc]
     """Follows one cluster's results. `async with` joins and leaves the group; one task may use it."""
 
-    def __init__(self, connection: KafkaConnection, topics: Topics, group_id: str, selection: Selection) -> None:
-        """`group_id` must be no worker's. Of the selection sample and seed count. `async with` raises KafkaError."""
-        self._consumer: Consumer = follower(connection, group_id, topics.assistant_messages)
-        self._requests = Tail(lambda: tail_consumer(connection, read_committed=True), topics.invoke_requests)
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topics: Topics,
+        group_id: str,
+        selection: Selection,
+        *,
+        max_lag: float = math.inf,
+    ) -> None:
+        """`group_id` must be no worker's. Of the selection sample and seed count; results older than `max_lag`
+        seconds, by their timestamps, are passed over. `async with` raises KafkaError.
+        """
+        self._consumer: Consumer = follower(connection, group_id)
+        self._coordinator = GroupCoordinator(connection, group_id)
+        self._requests = Requests(connection, topics)
         self._topics = topics
         self._selection = selection
-        self._held: set[TopicPartition] = set()
+        self._max_lag = max_lag
+        self._new: set[TopicPartition] = set()
+        self._stack = AsyncExitStack()
         self.passed = Passed()
+        self.behind = 0.0
+        """Seconds that the oldest result of the last round had waited; 0 after a round without any."""
 
     async def __aenter__(self) -> Self:
-        await self._requests.open(also=[self._topics.assistant_messages])
-        try:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._requests)
+            await stack.enter_async_context(self._coordinator)
+            stack.push_async_exit(self._consumer)
             await self._consumer.start()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
+            self._consumer.subscribe([self._topics.assistant_messages], listener=self)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            await self._consumer.__aexit__(kind, error, trace)
-        finally:
-            await self._requests.close()
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Nothing is held up: what is under way is committed if the group still allows it."""
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Hold them all until `next` knows where to begin: with a position of some kind, aiokafka looks up none."""
+        if assigned:
+            self._consumer.pause(*assigned)
+        for where in assigned:
+            self._consumer.seek(where, 0)
+        self._new = set(assigned)
 
     @property
     def partitions(self) -> int:
         """How many partitions this member follows, from where is committed."""
-        return len(self._held)
+        return len(self._consumer.assignment() - self._new)
 
     async def next(self, seconds: float, most: int) -> Round:
-        """At most so many results, maybe none after `seconds`. Raises KafkaError."""
-        batches = await self._consumer.getmany(timeout_ms=int(seconds * 1000), max_records=most)
+        """At most so many results, maybe none after `seconds`. Raises KafkaError, TimeoutError."""
+        await self._begin()
+        try:
+            batches = await self._consumer.getmany(timeout_ms=int(seconds * 1000), max_records=most)
+        except OffsetOutOfRangeError as error:
+            await self._skip_expired(error)
+            return Round()
         while self._consumer.unreadable:
             where, found = self._consumer.unreadable.popitem()
             log.error("%s/%d cannot be read from %d on: %s", where.topic, where.partition, *found.told)
             self._consumer.pause(where)
         positions = {where: batch[-1].offset + 1 for where, batch in batches.items()}
-        await self._begin({where: batch[0].offset for where, batch in batches.items()})
-        ended = [await self._run(to_record(raw)) for batch in batches.values() for raw in batch]
+        records = [to_record(raw) for batch in batches.values() for raw in batch]
+        now_ms = time.time_ns() // 1_000_000
+        self.behind = max([0.0, *((now_ms - record.timestamp_ms) / 1000 for record in records)])
+        ended = [await self._run(record, now_ms) for record in records]
         return Round(runs=tuple(run for run in ended if run is not None), positions=positions)
 
     async def commit(self, positions: dict[TopicPartition, int]) -> None:
-        """What stands before these is done with. Where the group gave a partition away, its runs come once more."""
+        """What stands before these is done with. Where the group does not take it, its runs come once more."""
         try:
             if positions:
                 await self._consumer.commit(positions)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.warning("the group has moved on, some runs come once more: %r", error)
+        except KafkaError as error:
+            if not (error.retriable or isinstance(error, CommitFailedError | IllegalStateError)):
+                raise
+            log.warning("the group did not take what was committed: %r", error)
 
-    async def _begin(self, firsts: dict[TopicPartition, int]) -> None:
-        """Commit where following begins: killed before its first run is done, a shadow would begin at another end."""
-        assigned: set[TopicPartition] = set(self._consumer.assignment())
-        new = assigned - self._held
-        try:
-            begins = {
-                where: firsts[where] if where in firsts else await self._consumer.position(where) for where in new
-            }
-        except IllegalStateError:
-            return  # the group gave it away meanwhile
-        await self.commit(begins)
-        self._held = assigned
+    async def _begin(self) -> None:
+        """Go on where the group stands; a group without an offset begins at the end, and that is committed at once.
 
-    async def _run(self, record: Record) -> EndedRun | None:
+        Killed before its first run is done, a shadow would begin at another end. The coordinator is asked by ourselves:
+        to aiokafka one that is still loading has no offsets, and the shadow would pass over what it had not played.
+        """
+        while self._new:
+            where = next(iter(self._new))
+            try:
+                offset = (await self._coordinator.committed(where.topic, where.partition)).offset
+                if offset == NO_OFFSET:
+                    offset = (await self._consumer.end_offsets([where]))[where]
+                    await self.commit({where: offset})
+                self._consumer.seek(where, offset)
+                self._consumer.resume(where)
+            except IllegalStateError:
+                log.info("%s/%d went to another member", where.topic, where.partition)
+            except CoordinatorError as error:
+                log.warning("asking once more where to begin: %s", error)
+                await asyncio.sleep(0.2)
+                return
+            self._new.discard(where)
+
+    async def _skip_expired(self, error: OffsetOutOfRangeError) -> None:
+        """Retention overtook it, or the topic was made anew: go on with the first result that is there."""
+        for where, offset in error.args[0].items():
+            begin = (await self._consumer.beginning_offsets([where]))[where]
+            self.passed.expired += max(0, begin - offset)
+            try:
+                self._consumer.seek(where, begin)
+            except IllegalStateError:
+                log.info("%s/%d went to another member", where.topic, where.partition)
+
+    async def _run(self, record: Record, now_ms: int) -> EndedRun | None:
         result = decode_result(record)
         if not isinstance(result, InvokeResult):
             self.passed.without_request += 1
@@ -135,6 +195,8 @@ class EndedRuns:
             self.passed.not_drawn += 1
         elif result.status == "cancelled":
             self.passed.cancelled += 1
+        elif now_ms - record.timestamp_ms > self._max_lag * 1000:
+            self.passed.too_old += 1
         else:
             found = await self._request_of(record)
             request = None if found is None else decode_delivery(found)
@@ -152,18 +214,4 @@ class EndedRuns:
         named = (header_text(last_wins(record.headers), REQUEST) or "").rsplit("/", 2)
         if len(named) < 3 or named[0] != self._topics.invoke_requests or not all(map(str.isdecimal, named[1:])):
             return None
-        partition, wanted = int(named[1]), int(named[2])
-        # One partition at a time: the positions of earlier ones would be read on from, for nothing.
-        self._requests.positions.clear()
-        self._requests.seek({partition: wanted})
-        self._requests.resume()
-        try:
-            for _ in range(_LOOKS):
-                for item in await self._requests.poll(0.5):
-                    if isinstance(item, Expired):
-                        return None
-                    if item.position.partition == partition and item.position.offset >= wanted:
-                        return item if item.position.offset == wanted else None
-        finally:
-            self._requests.pause()
-        raise TimeoutError(f"{named[0]}/{partition} gave nothing from {wanted} on")
+        return await self._requests.find(int(named[1]), int(named[2]))

@@ -14,7 +14,7 @@ from typing import Self
 
 from agentstream.consumers.replay.playing.directory import ReplayDirectory, ReplayManifest, read_manifest
 from agentstream.consumers.replay.recording.assembling import assemble
-from agentstream.consumers.replay.recording.files import RecordingWriter
+from agentstream.consumers.replay.recording.files import RecordingReader, RecordingWriter
 from agentstream.consumers.replay.recording.manifest import MANIFEST, RecordingError
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.shadowing.following import EndedRun
@@ -48,7 +48,10 @@ class ShadowDirectory:
         with ExitStack() as stack:
             # The replay's lock comes first: what is below belongs to whoever holds it.
             directory = cls(path, stack.enter_context(_replay(path / REPLAY, wanted)), rules, topic_prefix)
-            (recording / MANIFEST).unlink(missing_ok=True)
+            if (recording / MANIFEST).exists():
+                # Without its manifest nobody would ever see that it was changed, or is of a newer version.
+                RecordingReader.open(recording)
+                (recording / MANIFEST).unlink()
             directory._writer = stack.enter_context(RecordingWriter.open(recording, resume=True))
             for run in directory.runs():
                 directory._note(run)

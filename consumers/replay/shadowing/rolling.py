@@ -73,10 +73,11 @@ class RollingComparison:
         self._about: Comparison | None = None
         self.window = window
 
-    async def add(self, cases: Sequence[RecordedRun]) -> None:
-        """Evaluate these, which are recorded and played. An evaluator that raises is an outcome."""
-        if not cases:
-            return
+    async def add(self, cases: Sequence[RecordedRun]) -> Path:
+        """Evaluate these, which are recorded and played. An evaluator that raises is an outcome.
+
+        Returns the evidence of these alone, which the next call writes over.
+        """
         await compare(cases, self._sources, self._evaluators, into=self._evidence)
         found = read_comparison(self._evidence)
         self._about = found
@@ -86,6 +87,7 @@ class RollingComparison:
         for case in cases:
             self._diverged.append(case.run_id if case.run_id in diverged else None)
             self._missing.append(tuple(line for line in found.missing if line.run_id == case.run_id))
+        return self._evidence
 
     def standing(self) -> Standing | None:
         """How it stands; None before the first pair."""

@@ -1,7 +1,8 @@
 """Follows production, plays what has ended with the candidate, and says how that stands: round after round."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from agentstream.consumers.replay.playing import Budget, Player
@@ -11,6 +12,12 @@ from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.schemas.recordings import RecordedRun
 
 POLL_SECONDS: Final = 0.5
+Publish = Callable[[Path], Awaitable[object]]
+"""Is given the evidence of new pairs, to be read before it returns."""
+
+
+async def to_nobody(evidence: Path) -> None:
+    """Publish nothing."""
 
 
 class Shadow:
@@ -24,12 +31,15 @@ class Shadow:
         rolling: RollingComparison,
         *,
         budget: Budget,
+        publish: Publish = to_nobody,
     ) -> None:
+        """What `publish` raises ends the shadow. Killed before a round was published, its outcomes never are."""
         self._ended = ended
         self._directory = directory
         self._player = player
         self._rolling = rolling
         self._budget = budget
+        self._publish = publish
 
     async def run(self, told: Callable[[], None] = lambda: None) -> None:
         """Go on where it stood. `told` is called after each round, those without a run too, and must be quick.
@@ -52,11 +62,14 @@ class Shadow:
         """The last pairs of before an interruption are part of how it stands."""
         last: deque[RecordedRun] = deque(maxlen=self._rolling.window)
         last.extend(run for run in self._directory.runs() if (run.run_id, 0) in self._directory.replay)
-        await self._rolling.add(list(last))
+        if last:
+            await self._rolling.add(list(last))
 
     async def _play(self, runs: list[RecordedRun]) -> None:
         await self._player.play_some(runs)
-        await self._rolling.add([run for run in runs if (run.run_id, 0) in self._directory.replay])
+        played = [run for run in runs if (run.run_id, 0) in self._directory.replay]
+        if played:
+            await self._publish(await self._rolling.add(played))
 
     def _room(self) -> int | None:
         """How many more may be recorded: what will not be played has no place in the recording."""
