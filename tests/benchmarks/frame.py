@@ -104,7 +104,7 @@ class Page:
         if self.distributions:
             yield from _table([_HEAD, *(found.row for found in self.distributions)])
         if self.figures:
-            yield from _table([(found.name, f"{found.value:,.1f}", found.unit) for found in self.figures])
+            yield from _table([(found.name, _short(found.value), found.unit) for found in self.figures])
         for found in self.distributions:
             yield f"\n{found.name}"
             yield from found.histogram()
@@ -131,6 +131,11 @@ def report(title: str) -> Iterator[Page]:
     path = page.write()
     print("\n".join(page.lines()))  # noqa: T201
     print(f"\nwritten to {path.relative_to(FOLDER.parents[1])}")  # noqa: T201
+
+
+def _short(value: float) -> str:
+    """A tenth is enough of what is large; ratios and milliseconds need two more digits."""
+    return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 _HEAD = ("", "", "n", "p50", "p90", "p99", "max", "")

@@ -1,0 +1,155 @@
+"""A backlog of requests, worked off by a worker or by a bare loop, each alone and in a process of its own.
+
+Nobody reads along: a reader in the same two cores would be measured with it. What was done stands on the log, and the
+rate is the number of records over the time between the first and the last one's timestamps.
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from agentstream.consumers.kafka import log_consumer
+from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.kafka import idempotent_producer
+from agentstream.producers.requests import RequestProducer
+from agentstream.schemas.messages import Message
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, StreamMode
+from agentstream.schemas.topics import MAX_REQUEST_BYTES, Topics
+from tests.integration.test_cli import Terminal
+
+SESSIONS = 1_000
+LOOK_SECONDS = 0.5
+"""How often it is looked whether all is done: the looks are answered by the broker that is measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worked:
+    """How a backlog was worked off."""
+
+    per_second: float
+    """Records of output (one for each request) a second."""
+    cpu_ms: float
+    """Processor time of the process for each request, in milliseconds, its start included."""
+
+
+@dataclass(kw_only=True)
+class Backlog:
+    """Topics under a prefix with requests on them. Made by `backlog`."""
+
+    bootstrap_servers: str
+    topics: Topics
+    partitions: int
+    home: Path
+    requests: int = 0
+    """How many stand on the topic."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Settings of the worker beyond the usual ones."""
+
+    @property
+    def connection(self) -> KafkaConnection:
+        """A way to the broker."""
+        return KafkaConnection(bootstrap_servers=self.bootstrap_servers, client_id="benchmark")
+
+    async def fill(self, requests: int, *, stream: StreamMode, seed: int = 1) -> None:
+        """Put requests on the topic: of 1,000 sessions, each with 0 to 5 ms of work between two deltas."""
+        dice = random.Random(seed)
+        producer = RequestProducer(
+            lambda: idempotent_producer(self.connection, max_request_size=MAX_REQUEST_BYTES), self.topics
+        )
+        async with producer:
+            for number in range(requests):
+                choice = HarnessChoice(kind="scripted", options={"text": "two words", "delay_ms": dice.randint(0, 5)})
+                await producer.submit(
+                    InvokeRequest(
+                        session_id=f"session-{number % SESSIONS}",
+                        messages=(Message.of_text("user", "hi"),),
+                        parameters=AgentParameters(harness=choice, stream=stream),
+                    )
+                )
+        self.requests += requests
+
+    async def by_worker(self) -> Worked:
+        """Have a worker work it off, exactly once."""
+        terminal = Terminal(home=self.home, variables=self._settings())
+        return await self._by(
+            ("-m", "agentstream.infra.cli", "worker"), terminal.environment, self.topics.assistant_messages
+        )
+
+    async def by_bare_loop(self) -> Worked:
+        """Have it copied to another topic by a bare consume → transactional produce loop: the floor."""
+        to = f"{self.topics.prefix}bare"
+        arguments = ("-m", "tests.benchmarks.bare_loop", self.bootstrap_servers, self.topics.invoke_requests, to)
+        return await self._by(arguments, {}, to)
+
+    async def _by(self, arguments: tuple[str, ...], environment: Mapping[str, str], to: str) -> Worked:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=self.home if environment else None,
+            env=environment or None,
+        )
+        try:
+            times = await self._times(to, process)
+            used = psutil.Process(process.pid).cpu_times()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+        seconds = (max(times) - min(times)) / 1_000
+        return Worked(per_second=self.requests / seconds, cpu_ms=1_000 * (used.user + used.system) / self.requests)
+
+    async def _times(self, topic: str, process: asyncio.subprocess.Process) -> list[int]:
+        """When each record of a topic was sent, once there is one for each request. Raises if the process ends."""
+        times = list[int]()
+        async with log_consumer(self.connection) as consumer:
+            where = [TopicPartition(topic, number) for number in range(self.partitions)]
+            consumer.assign(where)
+            while len(times) < self.requests:
+                if process.returncode is not None:
+                    raise AssertionError(f"the process ended with {process.returncode} after {len(times)} records")
+                await asyncio.sleep(LOOK_SECONDS)
+                # Ends count the markers of transactions as well: above them, read only near the end.
+                ends = await consumer.end_offsets(where)
+                if sum(ends.values()) < self.requests:
+                    continue
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    times.extend(record.timestamp for record in records)
+        assert len(times) == self.requests, "exactly one record of output for each request"
+        return times
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "AGENTSTREAM_TOPIC_PREFIX": self.topics.prefix,
+            "AGENTSTREAM_GROUP_ID": f"{self.topics.prefix}workers",
+            "AGENTSTREAM_HARNESSES": "scripted",
+            "AGENTSTREAM_LOG_LEVEL": "warning",
+            **self.variables,
+        }
+
+
+@asynccontextmanager
+async def backlog(bootstrap_servers: str, prefix: str, home: Path, *, partitions: int) -> AsyncIterator[Backlog]:
+    """Fresh topics under a prefix, deleted at the end: a broker that keeps them is slower for what is measured next."""
+    topics = Topics(prefix=prefix)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        plans = [(plan.name, plan.partitions, plan.max_message_bytes) for plan in topics.plan(partitions)]
+        plans.append((f"{prefix}bare", partitions, MAX_REQUEST_BYTES))
+        await admin.create_topics(
+            [NewTopic(name, count, 1, topic_configs={"max.message.bytes": str(size)}) for name, count, size in plans]
+        )
+        yield Backlog(bootstrap_servers=bootstrap_servers, topics=topics, partitions=partitions, home=home)
+        await admin.delete_topics([name for name, _, _ in plans])
+    finally:
+        await admin.close()
