@@ -5,21 +5,29 @@ from agentstream.consumers.client.client import AgentClient
 from agentstream.consumers.client.errors import (
     BrokerUnavailable,
     ClientError,
+    HistoryLost,
     RequestRefused,
     ResultExpired,
     ResultUnreadable,
     RunFailed,
     RunIdTaken,
     RunTimeout,
+    SessionBusy,
+    SessionUnknown,
     TopicsMissing,
 )
+from agentstream.consumers.client.recorded import RecordedHistory
 from agentstream.consumers.client.run import Run
+from agentstream.consumers.client.session import AgentSession
 from agentstream.consumers.client.submitted import SubmittedRun
 
 __all__ = [
     "AgentClient",
+    "AgentSession",
     "BrokerUnavailable",
     "ClientError",
+    "HistoryLost",
+    "RecordedHistory",
     "RequestRefused",
     "ResultExpired",
     "ResultUnreadable",
@@ -27,6 +35,8 @@ __all__ = [
     "RunFailed",
     "RunIdTaken",
     "RunTimeout",
+    "SessionBusy",
+    "SessionUnknown",
     "SubmittedRun",
     "TopicsMissing",
     "Voided",

@@ -13,29 +13,29 @@ consumer reads the deltas and one the results. See `errors` for what may be rais
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
 
 from opentelemetry.trace import Tracer
 
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
-from agentstream.consumers.client.errors import (
-    ClientError,
-    RunFailed,
-)
+from agentstream.consumers.client.errors import ClientError, RunFailed
 from agentstream.consumers.client.finished import FinishedRuns
 from agentstream.consumers.client.follower import Follower, Listener
 from agentstream.consumers.client.lookback import Lookback
+from agentstream.consumers.client.recorded import RecordedHistory, Wanted, read_history
 from agentstream.consumers.client.requests import (
     Content,
     Prepared,
     RequestOptions,
     RequestSender,
+    TurnOptions,
     cancel_of,
     prepare,
 )
 from agentstream.consumers.client.run import Feed, Outcome, Patience, Run
+from agentstream.consumers.client.session import AgentSession
 from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers.tail import Tail
@@ -44,6 +44,7 @@ from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
+from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
@@ -189,6 +190,27 @@ class AgentClient:
                 await self._deltas.cover(submitted.position.partition, submitted.deltas_from)
             await stack.enter_async_context(lookback.watching(submitted))
             yield Run(submitted, feed, patience, self._cancel)
+
+    def session(
+        self,
+        session_id: str | None = None,
+        *,
+        history: Iterable[Message | Mapping[str, object]] = (),
+        **options: Unpack[TurnOptions],
+    ) -> AgentSession:
+        """A conversation that keeps its history and sends it with each turn; opened by `async with`.
+
+        `session_id`: None for a new one. `history`: what was said before, such as `history(session_id)` finds it.
+        """
+        return AgentSession(self, session_id, history, options)
+
+    async def history(self, session_id: str, *, lost_is_fine: bool = False) -> RecordedHistory:
+        """The conversation of a session as its recorded requests and results tell it, read from its one partition.
+
+        Raises SessionUnknown, SessionBusy, HistoryLost unless `lost_is_fine`, TopicsMissing or BrokerUnavailable.
+        """
+        wanted = Wanted(session_id=session_id, lost_is_fine=lost_is_fine)
+        return await read_history(self._connection, self._topics, self._finished, wanted)
 
     async def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
         """Ask for a run to end, whoever sent it and wherever it is; returns once the brokers hold that.

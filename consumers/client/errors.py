@@ -8,6 +8,9 @@
      ├─ ResultUnreadable   the run ended, but its result cannot be read
      ├─ ResultExpired      the run ended before, and its result is no longer on the log
      ├─ RunIdTaken         the run id was used before, with another body. Never again under this id
+     ├─ SessionUnknown     no request of this session is on the log
+     ├─ SessionBusy        the session's last run has not ended. Again when it has
+     ├─ HistoryLost        turns of this session are no longer on the log
      └─ RunFailed          the run ended, and not as completed. Only raised where the caller asks for it
 
 A failed run is a result like any other.
@@ -76,6 +79,36 @@ class RunIdTaken(ClientError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"run id {run_id} was used before, with another body; use another run id")
+
+
+class SessionUnknown(ClientError):
+    """Nothing of a session is on the log, where Kafka's default partitioner places it."""
+
+    def __init__(self, session_id: str, partition: int) -> None:
+        super().__init__(
+            f"session {session_id} is not on the log (partition {partition}): it was never asked anything, or so long "
+            "ago that retention has taken all of it"
+        )
+
+
+class SessionBusy(ClientError):
+    """The last run of a session has no result yet, so that its history is not complete."""
+
+    def __init__(self, session_id: str, run_id: str) -> None:
+        super().__init__(
+            f"session {session_id} is not at rest: run {run_id} has no result yet (`agentstream where {run_id}` says "
+            "why); try again when it has"
+        )
+        self.run_id = run_id
+
+
+class HistoryLost(ClientError):
+    """A part of a session's history is gone by retention."""
+
+    def __init__(self, session_id: str, turns: int) -> None:
+        gone = "1 turn of it is" if turns == 1 else f"{turns} turns of it are"
+        super().__init__(f"session {session_id}: {gone} no longer on the log, gone by retention")
+        self.turns = turns
 
 
 class RunFailed(ClientError):

@@ -34,11 +34,9 @@ Answer = TypeVar("Answer")
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
 
 
-class RequestOptions(TypedDict, total=False):
-    """What a caller may add, by the names of `InvokeRequest`; it goes before what a given request says."""
+class TurnOptions(TypedDict, total=False):
+    """What a caller may add to every turn of a conversation, by the names of `InvokeRequest`."""
 
-    run_id: str
-    session_id: str
     parameters: AgentParameters | Mapping[str, object]
     deadline: datetime
     ttl_ms: int
@@ -46,6 +44,13 @@ class RequestOptions(TypedDict, total=False):
     metadata: Mapping[str, str]
     trace: TraceContext
     trace_target: str
+
+
+class RequestOptions(TurnOptions, total=False):
+    """What a caller may add, by the names of `InvokeRequest`; it goes before what a given request says."""
+
+    run_id: str | None
+    session_id: str | None
 
 
 _NOT_IN_THE_BODY = ("trace", "trace_target")

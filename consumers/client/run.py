@@ -226,6 +226,11 @@ class Run:
         outcome = self._feed.outcome
         return outcome.result is not None or isinstance(outcome.error, ResultUnreadable | ResultExpired | RunIdTaken)
 
+    @property
+    def known_result(self) -> InvokeResult | None:
+        """The result, if it came already."""
+        return self._feed.outcome.result
+
     async def cancel(self, reason: str | None = None, *, requested_by: str | None = None) -> None:
         """Ask for the run to end; returns once the brokers hold that. Then its result comes, as `cancelled`.
 
