@@ -155,3 +155,37 @@ async def test_a_request_without_a_trace_has_one_with_all_its_owners(cluster: Cl
     assert [span.parent_id for span in of_kind(receiver, "process", trace_id)] == [None, None]
     before, after = of_kind(receiver, "invoke_agent", trace_id)
     assert [link.span_id for link in after.links] == [before.span_id]
+
+
+@pytest.mark.timeout(180)
+async def test_a_request_that_kills_its_workers_at_once_shows_what_was_tried(
+    cluster: Cluster, receiver: OtlpReceiver, caller: RequestProducer
+) -> None:
+    # It leaves no event on the log: its trace had a `process` span with `crash_limit`, and not one attempt.
+    await caller.submit(request("run", {"text": "", "crash": "worker"}), GIVEN)
+    while not cluster.tail.results:
+        async with worker(cluster, receiver) as doomed:
+            ended = asyncio.create_task(doomed.wait())
+            answered = asyncio.create_task(cluster.tail.result("run"))
+            await asyncio.wait({ended, answered}, return_when=asyncio.FIRST_COMPLETED)
+            if answered.done():
+                await receiver.until(lambda: len(of_kind(receiver, "process")) >= 2, "both are there")
+                doomed.terminate()
+            await ended
+            answered.cancel()
+    (result,) = cluster.tail.results
+    assert (result.error and result.error.code, result.crashes) == ("crash_limit", 3)
+    spans = of_trace(receiver, GIVEN.trace_id)
+    assert_well_formed(spans)
+    assert [line.replace(cluster.topics.prefix, "") for line in tree(spans)][-5:] == [
+        "process invoke-requests !worker_lost",
+        "  invoke_agent scripted !worker_lost",
+        "process invoke-requests !crash_limit",
+        "  send assistant-messages",
+        "  send dead-letters",
+    ]
+    *_, before, last = of_kind(receiver, "process")
+    assert last.attributes[names.STRIKES] == 3
+    (told,) = (span for span in of_kind(receiver, "invoke_agent") if span.parent_id == before.span_id)
+    assert told.span_id in {link.span_id for link in last.links}
+    assert told.attributes[names.CLAIM] == before.attributes[names.CLAIM]
