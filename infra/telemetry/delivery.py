@@ -73,7 +73,8 @@ class Delivery:
         self._clock = clock
         self._lock = threading.Lock()
         self._pending = self._held_bytes = 0
-        self._exported = self._failed = self._dropped = 0
+        self._exported = self._failed = self._dropped = self._unsent = 0
+        self._closed = False
         self._losing: str | None = None
         self._lost_before = 0
         self._lost_at = float("-inf")
@@ -98,6 +99,10 @@ class Delivery:
     def admit(self, size: int) -> bool:
         """Make room for one of so many bytes; False if there is none: it is dropped, and counted."""
         with self._lock:
+            if self._closed:
+                self._dropped += 1
+                self._unsent += 1
+                return False
             if self._pending < self.capacity and self._held_bytes + size <= self._max_bytes:
                 self._pending += 1
                 self._held_bytes += size
@@ -111,6 +116,8 @@ class Delivery:
     def arrived(self, count: int, size: int = 0, *, rejected: int = 0) -> None:
         """An export of so many, and so many bytes, was answered; `rejected`: how many the other side did not take."""
         with self._lock:
+            if self._closed:
+                return
             self._leave(count, size)
             self._exported += count - rejected
             self._failed += rejected
@@ -121,17 +128,32 @@ class Delivery:
     def failed(self, count: int, reason: str, size: int = 0) -> None:
         """An export was given up; `reason` without secrets."""
         with self._lock:
+            if self._closed:
+                return
             self._leave(count, size)
             self._failed += count
             line = self._lost(reason)
         _say(line)
 
-    def abandon(self) -> int:
-        """The process ends: what still waits is dropped. Returns how many that are."""
+    def abandon(self) -> None:
+        """The process ends: what still waits is dropped, and what is said of it later changes nothing."""
         with self._lock:
-            left, self._pending, self._held_bytes = self._pending, 0, 0
-            self._dropped += left
-        return left
+            self._closed = True
+            self._dropped += self._pending
+            self._unsent += self._pending
+            self._pending = self._held_bytes = 0
+
+    def last_line(self) -> str | None:
+        """All that was lost since the start, if no line told the end of it. For when the process ends."""
+        with self._lock:
+            lost, full = self._failed + self._dropped, self._dropped - self._unsent
+            if lost == self._lost_before:
+                return None
+            return (
+                f"{self._what} are lost on the way to {self.where}: {lost:,} of {lost + self._exported:,} since the "
+                f"start (refused or not answered: {self._failed:,}, no room to wait: {full:,}, "
+                f"not sent before the end: {self._unsent:,})"
+            )
 
     def state(self) -> dict[str, JsonValue]:
         """As it is shown to people."""

@@ -234,12 +234,10 @@ async def _close(telemetry: Telemetry, patience_s: float) -> None:
         await asyncio.wait(ends, timeout=min(patience_s, LOSING_SECONDS))
         if hopeful := [end for end, losing in ends.items() if not (losing or end.done())]:
             await asyncio.wait(hopeful, timeout=max(0.0, patience_s - LOSING_SECONDS))
-    left = {place.delivery.where: place.delivery.pending for place in telemetry.processors}
     for place in telemetry.processors:
         place.abandon()
-    for where, count in left.items():
-        if count:
-            log.warning("spans are lost that were not exported to %s before the end: %s", where, f"{count:,}")
+        if (line := place.delivery.last_line()) is not None:
+            log.warning(line)
 
 
 def _in_thread(work: Callable[[], object]) -> asyncio.Future[None]:

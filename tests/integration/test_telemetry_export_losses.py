@@ -63,6 +63,13 @@ async def sent(telemetry: Telemetry, receiver: OtlpReceiver, name: str) -> None:
     await receiver.until(lambda: telemetry.losses["default"] != before, f"{name} is counted")
 
 
+def last_line(where: object, failed: int, dropped: int, unsent: int, *, of: int) -> str:
+    return (
+        f"spans are lost on the way to {where}: {failed + dropped + unsent} of {of} since the start "
+        f"(refused or not answered: {failed}, no room to wait: {dropped}, not sent before the end: {unsent})"
+    )
+
+
 @pytest.mark.parametrize(
     ("manner", "reason"),
     [
@@ -150,7 +157,10 @@ async def test_spans_that_an_answer_of_success_rejects_are_lost(
         losses = telemetry.losses["default"]
     assert (losses.exported, losses.failed) == (3, 2)
     assert len(receiver.spans) == 3
-    assert [text.partition(": ")[2] for _, text in said(lines)] == ["some are rejected; runs are not affected"]
+    assert [text for _, text in said(lines)] == [
+        f"spans are lost on the way to {receiver.endpoint}/v1/traces: some are rejected; runs are not affected",
+        last_line(f"{receiver.endpoint}/v1/traces", 2, 0, 0, of=5),
+    ]
 
 
 async def test_while_a_collector_hangs_spans_end_at_once_and_what_does_not_fit_is_dropped_and_counted(
@@ -221,12 +231,38 @@ async def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(
     assert receiver.hanging >= 1  # nobody waited for its answer
     losses = telemetry.losses["default"]
     assert (losses.exported, losses.dropped) == (0, 3)
-    assert [text for _, text in said(lines)] == [
-        f"spans are lost that were not exported to {receiver.endpoint}/v1/traces before the end: 3"
-    ]
+    assert [text for _, text in said(lines)] == [last_line(f"{receiver.endpoint}/v1/traces", 0, 0, 3, of=3)]
     receiver.release()
     await receiver.until(lambda: receiver.hanging == 0, "it answers")
     assert telemetry.losses["default"] == losses  # a late answer changes no books that are closed
+
+
+async def test_the_last_line_counts_all_that_was_lost_before_and_why(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
+) -> None:
+    # It told only what still waited: of 900 dropped ones before, not a word was left in the log of a worker that ended.
+    monkeypatch.setattr(opening, "LOSING_SECONDS", 0.1)
+    async with opened(
+        monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER, OTEL_BSP_MAX_QUEUE_SIZE="10"
+    ) as telemetry:
+        await sent(telemetry, receiver, "arrives")
+        receiver.manner = Manner(status=400)
+        await sent(telemetry, receiver, "refused")
+        receiver.manner = Manner(hang=True)
+        span(telemetry, "hangs")
+        telemetry.flush()
+        await receiver.until(lambda: receiver.hanging == 1, "an export hangs")
+        for number in range(14):
+            span(telemetry, f"s{number}")
+    span(telemetry, "after the end")
+    losses = telemetry.losses["default"]
+    assert (losses.exported, losses.failed, losses.dropped) == (1, 1, 16)
+    assert said(lines)[1:] == [
+        (
+            "warning",
+            last_line(f"{receiver.endpoint}/v1/traces", 1, 5, 10, of=17),
+        )
+    ]
 
 
 async def test_a_collector_that_takes_nothing_already_is_not_waited_for_as_long(
@@ -295,6 +331,7 @@ async def test_what_stands_in_headers_and_urls_is_never_shown(
     assert [text.partition(":")[0] for text in ours] == [
         "OTEL_EXPORTER_OTLP_HEADERS",
         "spans are lost on the way to http",
+        "spans are lost on the way to http",
     ]
     assert ("opentelemetry" in lines.getvalue()) == (level == "debug")
     assert KEY not in lines.getvalue() + state
@@ -309,5 +346,6 @@ async def test_a_disk_that_takes_no_spans_is_told_as_a_collector_is(
         span(telemetry, "a")
     assert telemetry.losses["file"].failed == 1
     assert [text for _, text in said(lines)] == [
-        f"spans are lost on the way to {tmp_path / 'spans'}: IsADirectoryError; runs are not affected"
+        f"spans are lost on the way to {tmp_path / 'spans'}: IsADirectoryError; runs are not affected",
+        last_line(tmp_path / "spans", 1, 0, 0, of=1),
     ]

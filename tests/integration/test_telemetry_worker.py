@@ -1,6 +1,7 @@
 """A worker as a process of its own, with a collector that takes its spans, and with one that hangs."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +103,11 @@ async def test_a_collector_that_hangs_changes_no_result_and_is_one_line(
     lines = [json.loads(line) for line in log.decode().splitlines()]
     about = [line["event"] for line in lines if "telemetry" in line["logger"] or "opentelemetry" in line["logger"]]
     (line,) = about
-    assert line.startswith(f"spans are lost that were not exported to {receiver.endpoint}/v1/traces before the end: ")
+    assert line.startswith(f"spans are lost on the way to {receiver.endpoint}/v1/traces: ")
+    lost, of_all = re.findall(r"(\d+) of (\d+) since the start", line)[0]
+    assert lost == of_all
+    assert line.endswith(f"(refused or not answered: 0, no room to wait: 0, not sent before the end: {lost})")
+    assert int(lost) >= 9, "three runs of at least three spans"
 
 
 async def test_a_request_that_names_a_place_for_its_spans_is_seen_there_and_one_that_names_none_is_not(

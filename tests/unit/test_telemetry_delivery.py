@@ -24,9 +24,29 @@ def test_every_span_is_exported_failed_dropped_or_waiting() -> None:
     delivery.failed(3, "HTTP 500")
     assert delivery.pending == 3
     assert [delivery.admit(100) for _ in range(8)] == [True] * 7 + [False]
-    assert delivery.abandon() == 10
+    delivery.abandon()
     assert delivery.losses == Losses(exported=3, failed=4, dropped=13)
     assert delivery.losses.lost == 17
+    assert delivery.last_line() == (
+        "spans are lost on the way to there: 17 of 20 since the start "
+        "(refused or not answered: 4, no room to wait: 3, not sent before the end: 10)"
+    )
+    # Answers that come when the books are closed, and spans that end then.
+    delivery.arrived(2)
+    delivery.failed(2, "HTTP 500")
+    assert not delivery.admit(100)
+    assert delivery.losses == Losses(exported=3, failed=4, dropped=14)
+
+
+def test_losses_whose_end_was_told_are_not_told_again_at_the_end() -> None:
+    clock = Clock()
+    delivery = made(clock)
+    assert delivery.last_line() is None
+    delivery.failed(5, "HTTP 500")
+    clock.now += 10
+    delivery.arrived(1)
+    delivery.abandon()
+    assert delivery.last_line() is None
 
 
 def test_a_collector_that_fails_every_other_export_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
