@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from agentstream.consumers.harness.launcher import Command, Launcher, LocalLauncher
-from agentstream.consumers.harness.pi_attempt import Attempt
+from agentstream.consumers.harness.pi_attempt import Attempt, redacted
 from agentstream.consumers.harness.pi_protocol import MAX_LINE_BYTES
 from agentstream.consumers.harness.pi_request import run_line
 from agentstream.consumers.harness.pi_tools import PythonTool
@@ -225,34 +225,33 @@ class PiHarness:
         await asyncio.gather(*self._closings, return_exceptions=True)
 
     def _redacted(self, terminal: Terminal, request: HarnessRequest) -> Terminal:
+        terminal = redacted(terminal, request, self._redactor)
         if isinstance(terminal, Finished):
             return terminal
-        credentials = request.credentials
-        own = Redactor([credentials.api_key, *credentials.headers.values()]) if credentials else Redactor()
-        detail = own.text(self._redactor.text(terminal.detail)).replace(str(self._workspace.root), "")
-        return replace(terminal, detail=detail)
+        return replace(terminal, detail=terminal.detail.replace(str(self._workspace.root), ""))
 
     def _new_sidecar(self, scratch: Path) -> Sidecar:
         return Sidecar(
             self._launcher,
-            self._command(scratch),
+            sidecar_command(self._settings, self._workspace, script=self._settings.sidecar, scratch=scratch),
             scratch=scratch,
             patience=self._settings.patience,
             redact=self._redactor.text,
         )
 
-    def _command(self, scratch: Path) -> Command:
-        settings = self._settings
-        own = {
-            "PATH": settings.path,
-            "LANG": settings.lang,
-            "HOME": str(self._workspace.home),
-            "TMPDIR": str(scratch),
-            MARK: self._workspace.owner.mark,
-        }
-        return Command(
-            argv=(str(settings.node), *settings.node_arguments, str(settings.sidecar)),
-            environment={**settings.environment, **own},
-            directory=self._workspace.home,
-            max_line_bytes=MAX_LINE_BYTES,
-        )
+
+def sidecar_command(settings: PiSettings, workspace: Workspace, *, script: Path, scratch: Path) -> Command:
+    """How to start a sidecar's process in a workspace, with `scratch` for its temporary files."""
+    own = {
+        "PATH": settings.path,
+        "LANG": settings.lang,
+        "HOME": str(workspace.home),
+        "TMPDIR": str(scratch),
+        MARK: workspace.owner.mark,
+    }
+    return Command(
+        argv=(str(settings.node), *settings.node_arguments, str(script)),
+        environment={**settings.environment, **own},
+        directory=workspace.home,
+        max_line_bytes=MAX_LINE_BYTES,
+    )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 
 from agentstream.consumers.harness.pi_protocol import CancelLine, DoneLine, EventLine, RunLine, ToolCallLine
 from agentstream.consumers.harness.pi_tools import PythonTool, ToolCalls
@@ -11,6 +12,7 @@ from agentstream.consumers.harness.pi_workspace import Place, Workspace
 from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
 from agentstream.consumers.harness.sidecar_channel import Lost
 from agentstream.consumers.harness.sidecar_link import LineTooLong, SidecarLink
+from agentstream.consumers.redaction import Redactor
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import ToolStarted
 
@@ -63,9 +65,9 @@ class Attempt:
         """A process that says ok and exits with 3 has failed: `done` counts once a ping after it was answered."""
         await self._link.ping()
         if self._link.is_alive:
-            return _terminal(done)
+            return terminal_of(done)
         lost = await self._channel.take()
-        return _crash(lost) if isinstance(lost, Lost) and lost.return_code != 0 else _terminal(done)
+        return _crash(lost) if isinstance(lost, Lost) and lost.return_code != 0 else terminal_of(done)
 
     async def close(self, workspace: Workspace) -> None:
         """Ends what still runs, kills what it left, removes its directory."""
@@ -87,7 +89,8 @@ class Attempt:
         logger.warning("the sidecar did not end run %s in time", self._run)
 
 
-def _terminal(done: DoneLine) -> Terminal:
+def terminal_of(done: DoneLine) -> Terminal:
+    """What a run's last line says."""
     if done.status == "completed":
         return Finished(finish_reason=done.finish_reason or "stop", cost=done.cost)
     if done.error is None:
@@ -100,6 +103,15 @@ def _terminal(done: DoneLine) -> Terminal:
         retriable=done.error.retriable,
         retry_after_ms=done.error.retry_after_ms,
     )
+
+
+def redacted(terminal: Terminal, request: HarnessRequest, redactor: Redactor) -> Terminal:
+    """The same without secrets: the worker's, and those of the run's own credentials."""
+    if isinstance(terminal, Finished):
+        return terminal
+    credentials = request.credentials
+    own = Redactor([credentials.api_key, *credentials.headers.values()]) if credentials else Redactor()
+    return replace(terminal, detail=own.text(redactor.text(terminal.detail)))
 
 
 def _crash(lost: Lost) -> Failed:

@@ -1,10 +1,13 @@
-"""The pipe between the worker and the Pi sidecar: versioned JSON Lines, its messages defined here and nowhere else.
+"""The lines between the worker and the Pi sidecar: versioned JSON Lines, defined here and nowhere else.
 
     worker -> sidecar    run, cancel, tool_result, ack, ping
     sidecar -> worker    ready, event, tool_call, done, pong, error
 
 The sidecar (`infra/pi-sidecar/src/protocol.js`) checks what it reads by hand; the golden lines in
 `infra/pi-sidecar/test/golden-lines.jsonl` are tested on both sides. A new optional field is no new version.
+
+Over HTTP a line to the sidecar is the body of a `POST /run`. A `run` is answered with `ready`, the run's lines and, in
+silence, empty ones; the answer ends when nothing of the run is left. Its connection is its window: there is no `ack`.
 """
 
 from typing import Annotated, Literal
@@ -60,8 +63,13 @@ class RunLine(Line):
 
     type: Literal["run"] = "run"
     run: str = Field(description="Names the attempt on this pipe; the attempt id.")
-    mark: str = Field(description="Value of AGENTSTREAM_RUN in the environment of each of its processes.")
-    workdir: str = Field(description="Its throwaway directory; Python makes and removes it.")
+    mark: str | None = Field(
+        default=None,
+        description="Value of AGENTSTREAM_RUN in the environment of each of its processes; over HTTP the server's.",
+    )
+    workdir: str | None = Field(
+        default=None, description="Its throwaway directory; Python makes and removes it. Over HTTP the server does."
+    )
     model: ModelChoice = Field(description="The model.")
     endpoint: Endpoint = Field(default_factory=Endpoint, description="How to reach it.")
     messages: tuple[Message, ...] = Field(min_length=1, description="History and the new turn.")
@@ -76,6 +84,7 @@ class RunLine(Line):
     traceparent: str | None = Field(default=None, description="The attempt's span; each call gets an id made of it.")
     tracestate: str | None = Field(default=None, description="Carried on.")
     baggage: str | None = Field(default=None, description="Carried on.")
+    apart: bool = Field(default=False, description="Over HTTP: in a process with no other run.")
     window: int | None = Field(default=None, ge=1, description="Unacknowledged lines before this run is paused.")
     shell_prefix: tuple[str, ...] = Field(default=(), description="Put before the shell's argv: a sandbox.")
 

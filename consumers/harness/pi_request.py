@@ -8,19 +8,22 @@ from agentstream.consumers.harness.port import Credentials, HarnessRequest
 
 def run_line(
     request: HarnessRequest,
-    place: Place,
+    place: Place | None,
     *,
     tools: tuple[PythonTool, ...],
     window: int | None,
     shell_prefix: tuple[str, ...],
 ) -> RunLine:
-    """The line. A tool of `tools` that the request allows is answered here, any other must be Pi's."""
+    """The line. A tool of `tools` that the request allows is answered here, any other must be Pi's.
+
+    `place`: None over HTTP, where the server has one for it.
+    """
     provider, _, model = (request.model or "/").partition("/")
     own = {tool.name: tool for tool in tools if tool.name in request.tools}
     return RunLine(
         run=request.attempt_id,
-        mark=place.mark,
-        workdir=str(place.directory),
+        mark=place.mark if place else None,
+        workdir=str(place.directory) if place else None,
         model=ModelChoice(provider=provider, id=model),
         endpoint=_endpoint(request.credentials),
         messages=request.messages,
@@ -36,8 +39,9 @@ def run_line(
         traceparent=request.trace.traceparent,
         tracestate=request.trace.tracestate,
         baggage=request.trace.baggage,
+        apart=request.apart and place is None,
         window=window,
-        shell_prefix=tuple(word.replace("{workdir}", str(place.directory)) for word in shell_prefix),
+        shell_prefix=tuple(word.replace("{workdir}", str(place.directory)) for word in shell_prefix) if place else (),
     )
 
 

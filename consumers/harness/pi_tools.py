@@ -5,12 +5,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import JsonValue
 
 from agentstream.consumers.harness.pi_protocol import ToolCallLine, ToolResultLine
 from agentstream.consumers.harness.port import AnswerTool
-from agentstream.consumers.harness.sidecar_link import LineTooLong, SidecarLink
+from agentstream.consumers.harness.sidecar_link import LineTooLong
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,19 @@ class PythonTool:
     """Answers a call. May raise ToolFailed; cancelled when the run ends."""
 
 
+class AnswerLink(Protocol):
+    """Where answers go."""
+
+    async def send(self, line: ToolResultLine) -> None:
+        """Send it. Raises LineTooLong; a sidecar that is gone is no error."""
+        ...
+
+
 class ToolCalls:
     """The calls of one run, each in a task; `close` ends them. `answer` goes before any tool, Python's or Pi's."""
 
     def __init__(
-        self, link: SidecarLink, run: str, tools: Mapping[str, PythonTool], answer: AnswerTool | None = None
+        self, link: AnswerLink, run: str, tools: Mapping[str, PythonTool], answer: AnswerTool | None = None
     ) -> None:
         self._link = link
         self._run = run

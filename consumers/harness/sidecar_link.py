@@ -68,7 +68,7 @@ class SidecarLink:
                 raw = await process.stdout.readline()
             ready = parse_line(raw) if raw else None
             if not isinstance(ready, ReadyLine):
-                raise SidecarUnavailable(f"the sidecar did not get ready: {await _last_words(process)}")
+                raise SidecarUnavailable(f"the sidecar did not get ready: {await last_words(process)}")
             if ready.protocol != PROTOCOL:
                 raise SidecarUnavailable(
                     f"the sidecar speaks protocol {ready.protocol}, not {PROTOCOL}: install it again"
@@ -215,7 +215,7 @@ class SidecarLink:
             self._log(raw.decode("utf-8", "replace").rstrip())
 
 
-async def _last_words(process: HarnessProcess) -> str:
+async def last_words(process: HarnessProcess) -> str:
     """What a process that ended too early said."""
     try:
         async with asyncio.timeout(1):

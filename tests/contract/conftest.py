@@ -6,9 +6,9 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.cases import Case, ScriptedCase, Stage
-from tests.contract.pi_case import PiCase
+from tests.contract.pi_case import PiCase, PiHttpCase
 
-CASES: tuple[Case, ...] = (ScriptedCase(), PiCase())
+CASES: tuple[Case, ...] = (ScriptedCase(), PiCase(), PiHttpCase())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=CASES, ids=lambda case: case.kind)

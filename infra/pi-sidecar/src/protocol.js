@@ -11,16 +11,20 @@ export const PROTOCOL = 1;
 /** Announced in `ready` and enforced both ways. A 2 MiB answer needs about 4 MiB escaped; 16 MiB in was measured fine. */
 export const MAX_LINE_BYTES = 16 * 1024 * 1024;
 
+/** The first line of every sidecar, and of every answer to a `run` over HTTP. @param {string} pi Pi's version */
+export const readyLine = (pi) => ({ type: "ready", protocol: PROTOCOL, pi, node: process.versions.node, max_line_bytes: MAX_LINE_BYTES, pid: process.pid });
+
 /** Lines, and bytes, of one run that may wait for an `ack` before only that run is paused. */
 export const DEFAULT_WINDOW = 256;
 export const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** A line that cannot be understood. It is answered with an `error` line and costs nobody else anything. */
 export class BadLine extends Error {
-	/** @param {string} detail @param {string=} run */
-	constructor(detail, run) {
+	/** @param {string} detail @param {string=} run @param {string=} field the one that is wrong; none: it is no JSON */
+	constructor(detail, run, field) {
 		super(detail);
 		this.run = run;
+		this.field = field;
 	}
 }
 
@@ -53,6 +57,7 @@ const FIELDS = {
 		traceparent: optional(isText),
 		tracestate: optional((value) => typeof value === "string"),
 		baggage: optional((value) => typeof value === "string"),
+		apart: optional((value) => typeof value === "boolean"),
 		window: optional((value) => Number.isInteger(value) && value > 0),
 		shell_prefix: optional(isListOf(isText)),
 	},
@@ -75,12 +80,21 @@ export function parseLine(line) {
 		// The parser's own words quote the input, and the input may hold a key.
 		throw new BadLine("not JSON");
 	}
-	if (!isObject(message)) throw new BadLine("not an object");
+	if (!isObject(message)) throw new BadLine("not an object", undefined, "");
+	return checked(message);
+}
+
+/**
+ * @param {Record<string, any>} message
+ * @returns {Record<string, any>} the same
+ * @throws {BadLine}
+ */
+export function checked(message) {
 	const run = isText(message.run) ? message.run : undefined;
 	const fields = Object.hasOwn(FIELDS, message.type) ? FIELDS[message.type] : undefined;
-	if (!fields) throw new BadLine("unknown type", run);
+	if (!fields) throw new BadLine("unknown type", run, "type");
 	for (const [name, check] of Object.entries(fields)) {
-		if (!check(message[name])) throw new BadLine(`${message.type}: field ${name} is missing or wrong`, run);
+		if (!check(message[name])) throw new BadLine(`${message.type}: field ${name} is missing or wrong`, run, name);
 	}
 	return message;
 }

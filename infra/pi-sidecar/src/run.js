@@ -26,6 +26,8 @@ export class Run {
 		this.outbox = new Outbox({ writer, run: line.run, window: line.window });
 		this.redact = createRedactor(line.endpoint);
 		this.cancelled = false;
+		/** Whether it may have left processes behind. */
+		this.usedTools = false;
 		/** @type {Failure | undefined} what ended the run from within, before the agent noticed */
 		this.failure = undefined;
 		/** @type {(() => void) | undefined} */
@@ -74,7 +76,10 @@ export class Run {
 			const bill = new Bill(priceSource);
 			const translator = new Translator({
 				bill,
-				send: (event) => this.#send({ type: "event", event }),
+				send: (event) => {
+					this.usedTools ||= event.type === "tool.started";
+					return this.#send({ type: "event", event });
+				},
 				offer: (event) => this.outbox.offer({ type: "event", event }),
 			});
 			session.agent.subscribe((event) => translator.take(event));

@@ -3,7 +3,7 @@ import { Run } from "./run.js";
 
 /** All runs of this process, and what is done about each line that comes in. */
 export class Sidecar {
-	/** @param {import("./lines.js").LineWriter} writer */
+	/** @param {any=} writer a `LineWriter` for what lines in are answered with; none where they come with their own */
 	constructor(writer) {
 		this.writer = writer;
 		/** @type {Map<string, Run>} */
@@ -32,8 +32,7 @@ export class Sidecar {
 			case "ping":
 				return this.writer.write({ type: "pong", id: message.id });
 			case "run":
-				if (run) throw new BadLine("a run of this name is under way", message.run);
-				return void this.perform(message);
+				return void this.begin(message, this.writer);
 			// The others may come late, for a run that has just ended: no error.
 			case "ack":
 				return run?.outbox.ack(message.n);
@@ -44,16 +43,18 @@ export class Sidecar {
 		}
 	}
 
-	/** @param {any} line a `run` line */
-	async perform(line) {
-		if (this.closing) return;
-		const run = new Run(line, this.writer);
+	/**
+	 * @param {any} line a `run` line @param {import("./lines.js").LineWriter} writer takes its lines
+	 * @returns {{run: Run, ended: Promise<void>} | undefined} nothing if the sidecar is closing
+	 * @throws {BadLine} if a run of this name is under way
+	 */
+	begin(line, writer) {
+		if (this.runs.has(line.run)) throw new BadLine("a run of this name is under way", line.run, "run");
+		if (this.closing) return undefined;
+		const run = new Run(line, writer);
 		this.runs.set(line.run, run);
-		try {
-			await run.perform();
-		} finally {
-			this.runs.delete(line.run);
-		}
+		const ended = run.perform().finally(() => this.runs.delete(line.run));
+		return { run, ended };
 	}
 
 	/** Aborts all runs, which kills their processes. @returns {Promise<void>} when they have ended */
