@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from agentstream.infra.offline_model import OfflineModel
 from agentstream.infra.playback import PlaybackEndpoint
 from agentstream.schemas.recordings import RecordedRun, ReplayedRun
 from tests.integration.pi_fixtures import ALL_TOOLS, credentials
+from tests.support import commands as typed
 from tests.support.replays import Case, Replayed, manifest, record, record_scripted, replayed, scripted, write
 from tests.support.waiting import eventually
 
@@ -85,12 +84,8 @@ def with_tools(number: int) -> Case:
     return Case(text=text, session=f"s{number}", parameters={"tools": ["bash", "read"], "agents_md": "Be exact."})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terminal:
-    """Where the command is typed."""
-
-    home: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+class Terminal(typed.Terminal):
+    """Where replays are begun."""
 
     @property
     def results(self) -> Path:
@@ -102,24 +97,8 @@ class Terminal:
     @asynccontextmanager
     async def replay(self, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
         """The command under way; it is killed at the end if it still is."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentstream.infra.cli", "replay", "recording", "--out", "out", *options),
-            cwd=self.home,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.home),
-                "AGENTSTREAM_HARNESSES": "scripted",
-                **self.environment,
-            },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
+        async with self.command("replay", "recording", "--out", "out", *options) as process:
             yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
     async def said(self, *options: str, code: int = 0) -> tuple[str, str]:
         """What it says until its end."""

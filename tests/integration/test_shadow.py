@@ -1,108 +1,21 @@
-"""A shadow beside a real worker: what it plays, what it says, that nothing of production changes, and kill -9."""
+"""A shadow beside a real worker: what it plays, what it says of it, and where that goes."""
 
-import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from agentstream.consumers.replay.playing import read_replay
-from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.consumers.readers import Read, TopicReader
 from agentstream.consumers.replay.recording.selection import Selection
-from agentstream.schemas.messages import Message
-from agentstream.schemas.recordings import ReplayedRun
-from agentstream.schemas.requests import AgentParameters, InvokeRequest
-from tests.chaos.audit import end_offsets
-from tests.chaos.inside import plan_of, serving
+from agentstream.schemas.evaluations import EvaluationResult
+from agentstream.schemas.readers import decode_evaluation
+from tests.chaos.log import read_topic
+from tests.integration.shadow_fixtures import asking, candidate, ended, production, terminal_at
 from tests.support.cluster import Cluster
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.waiting import eventually, patience
 
-TOOL: dict[str, JsonValue] = {"name": "read", "arguments": {"path": "a"}, "result": "A"}
 RUNS = 12
-ENOUGH = 3
-
-
-def asking(run_id: str) -> InvokeRequest:
-    options: dict[str, JsonValue] = {"text": "as it was", "tools": [TOOL]}
-    return InvokeRequest(
-        id=run_id,
-        session_id=f"s-{run_id}",
-        messages=(Message.of_text("user", "go"),),
-        parameters=AgentParameters.model_validate({"harness": {"kind": "scripted", "options": options}}),
-    )
-
-
-def candidate(**changed: JsonValue) -> tuple[str, str]:
-    options: dict[str, JsonValue] = {"text": "as it was", "tools": [TOOL], **changed}
-    return "--set", "harness=" + json.dumps({"kind": "scripted", "options": options})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terminal:
-    """Where the command is typed."""
-
-    home: Path
-    cluster: Cluster
-
-    @asynccontextmanager
-    async def command(self, name: str, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentstream.infra.cli", name, *options),
-            cwd=self.home,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.home),
-                "AGENTSTREAM_HARNESSES": "scripted",
-                "KAFKA_BOOTSTRAP_SERVERS": self.cluster.bootstrap_servers,
-                "AGENTSTREAM_TOPIC_PREFIX": self.cluster.topics.prefix,
-                "AGENTSTREAM_GROUP_ID": self.cluster.group_id,
-            },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    @asynccontextmanager
-    async def following(self, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A shadow that follows."""
-        async with self.command("shadow", "out", *options) as process:
-            assert process.stderr is not None
-            async with patience():
-                said = b""
-                while b"following" not in said:
-                    said = await process.stderr.readline()
-                    assert said, process.returncode
-            yield process
-
-    def shadowed(self) -> list[ReplayedRun]:
-        where = self.home / "out" / "replay"
-        return list(read_replay(where)[1]) if (where / "manifest.json").exists() else []
-
-    def recorded(self) -> int:
-        return (self.home / "out" / "recording" / "runs-00001.jsonl").read_bytes().count(b"\n")
-
-    async def offsets(self) -> dict[str, dict[int, int]]:
-        topics = self.cluster.topics
-        names = (topics.invoke_requests, topics.control, *topics.outputs)
-        return {name: await end_offsets(self.cluster.bootstrap_servers, name) for name in names}
-
-
-async def production(cluster: Cluster, *run_ids: str) -> None:
-    for run_id in run_ids:
-        await cluster.send(asking(run_id))
-    async with serving(plan_of(cluster.bootstrap_servers, cluster.topics.prefix)):
-        await cluster.tail.all_results(*run_ids)
 
 
 async def test_a_changed_candidate_is_seen_in_the_sessions_of_the_sample_and_runs_no_tool(
@@ -111,63 +24,129 @@ async def test_a_changed_candidate_is_seen_in_the_sessions_of_the_sample_and_run
     run_ids = [f"r{number}" for number in range(RUNS)]
     drawn = [run_id for run_id in run_ids if Selection(sample=0.5, seed=7).draws(f"s-{run_id}")]
     assert 0 < len(drawn) < RUNS
-    terminal = Terminal(home=tmp_path, cluster=cluster)
+    terminal = terminal_at(cluster, tmp_path)
     options = ("--sample", "0.5", "--seed", "7", "--max-runs", str(len(drawn)), *candidate(text="another answer"))
     rule = "pass_rate(exact) < baseline - 0.02"
     async with terminal.following(*options, "--fail-if", rule) as process:
         await production(cluster, *run_ids)
-        async with patience():
-            out, err = await process.communicate()
-    assert process.returncode == 1, err.decode()
-    assert f"ALARM: {rule}" in err.decode()
-    exact = next(line.split("\t") for line in out.decode().splitlines() if line.startswith("exact\t"))
-    assert (exact[4], exact[5], exact[6]) == ("0", str(len(drawn)), str(len(drawn)))
+        said = await ended(process)
+    assert said.code == 1, said.err
+    assert f"ALARM: {rule}" in said.err
+    assert said.rows["exact"] == ["0", str(len(drawn)), str(len(drawn))]
     replayed = terminal.shadowed()
     assert sorted(run.run_id for run in replayed) == sorted(drawn)
     assert {(run.tools_from_recording, run.tools_real) for run in replayed} == {(1, 0)}
 
 
-async def test_a_shadow_that_is_killed_goes_on_where_it_stood_and_production_sees_nothing_of_it(
+async def test_a_shadow_does_not_join_the_workers_group(cluster: Cluster, tmp_path: Path) -> None:
+    async with terminal_at(cluster, tmp_path).command("shadow", "out", "--group", cluster.group_id) as process:
+        said = await ended(process)
+    assert said.code == 2
+    assert "is the workers' own" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_sample_that_holds_no_session_could_not_be_judged(cluster: Cluster, tmp_path: Path) -> None:
+    terminal = terminal_at(cluster, tmp_path)
+    async with terminal.following("--sample", "0", *candidate()) as process:
+        await production(cluster, "r0")
+        results = await read_topic(cluster.bootstrap_servers, cluster.topics.assistant_messages)
+        await cluster.until_group_reached(terminal.group, cluster.topics.assistant_messages, results[-1].offset + 1)
+        process.send_signal(signal.SIGTERM)
+        said = await ended(process)
+    assert (said.code, said.out) == (2, "")
+    assert "nothing was compared" in said.err
+    assert "not taken: 1 outside the sample" in said.err
+
+
+async def test_each_outcome_goes_to_its_topic_once_and_is_a_span_linked_to_the_run_it_is_of(
+    cluster: Cluster, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    terminal = terminal_at(cluster, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+    options = ("--publish", "--eval", "exact", "--json", *candidate(text="another answer"))
+    async with terminal.following("--max-runs", "2", *options) as process:
+        await production(cluster, "r0", "r1")
+        first = await ended(process)
+    async with terminal.following("--max-runs", "3", *options) as process:
+        await production(cluster, "r2")
+        second = await ended(process)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    last = json.loads(second.out.splitlines()[-1])
+    assert (last["runs"], last["verdict"]) == (3, "passed")
+    exact = next(one for one in last["evaluators"] if one["evaluator"] == "exact")
+    assert (exact["cases"], exact["baseline"], exact["candidate"]) == (3, 1.0, 0.0)
+    assert sorted(exact["worse"]) == ["r0", "r1", "r2"]
+    read = await evaluations(cluster)
+    found = sorted((one.run_id, one.side, one.score_label) for one in read if one.name == "exact")
+    assert found == [
+        (run_id, side, label)
+        for run_id in ("r0", "r1", "r2")
+        for side, label in (("baseline", "pass"), ("candidate", "fail"))
+    ]
+    judged = next(one for one in read if one.run_id == "r2" and one.side == "candidate")
+    assert judged.replay_run_id == f"{terminal.prefix}r2"
+    produced = {run_id: (await cluster.tail.result(run_id)).trace_id for run_id in ("r0", "r1", "r2")}
+    spans = [span for span in receiver.spans if span.name == "evaluate exact"]
+    assert len(spans) == len(found)
+    linked = {link.trace_id for span in spans for link in span.links}
+    assert set(produced.values()) <= linked
+    assert {one.recorded_trace_id for one in read} == set(produced.values())
+
+
+async def evaluations(cluster: Cluster) -> list[EvaluationResult]:
+    reader = TopicReader[EvaluationResult](
+        cluster.connection, cluster.topics.evaluations, decode_evaluation, start="beginning", until_end=True
+    )
+    read: list[EvaluationResult] = []
+    async with patience(), reader:
+        async for item in reader:
+            assert isinstance(item, Read), item
+            assert isinstance(item.value, EvaluationResult), item.value
+            read.append(item.value)
+    return read
+
+
+async def test_a_shadow_that_does_not_keep_up_passes_over_what_is_too_old_and_says_so(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    run_ids = [f"r{number}" for number in range(RUNS)]
-    terminal = Terminal(home=tmp_path, cluster=cluster)
-    options = ("--concurrency", "1", *candidate(delay_ms=100))
-    async with terminal.following(*options) as process:
-        await production(cluster, *run_ids[:-2])
-        await eventually(
-            lambda: ENOUGH <= len(terminal.shadowed()) < terminal.recorded(), "some are played, one is under way"
-        )
-        process.kill()
-        await process.wait()
-    before = terminal.shadowed()
-    assert ENOUGH <= len(before) < RUNS - 2
-    await production(cluster, *run_ids[-2:])
-    offsets = await terminal.offsets()
-    async with terminal.following(*options) as process:
-        await eventually(lambda: len(terminal.shadowed()) == RUNS, "all runs are shadowed")
+    terminal = terminal_at(cluster, tmp_path)
+    async with terminal.following(*candidate()) as process:
         process.send_signal(signal.SIGINT)
-        async with patience():
-            out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    exact = next(line.split("\t") for line in out.decode().splitlines() if line.startswith("exact\t"))
-    assert (exact[4], exact[5], exact[6]) == ("0", "0", str(RUNS))
-    assert await terminal.offsets() == offsets
-    after = terminal.shadowed()
-    assert after[: len(before)] == before
-    assert sorted(run.run_id for run in after) == sorted(run_ids)
-    assert sorted(run.run_id for run in RecordingReader.open(tmp_path / "out" / "recording")) == sorted(run_ids)
-    async with terminal.command(
-        "compare", "out/replay", "--recording", "out/recording", "--eval", "exact", "--fail-if", "pass_rate(exact) < 1"
-    ) as process:
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
+        assert (await ended(process)).code == 2
+    await production(cluster, "r0", "r1", "r2", "r3")
+    results = await read_topic(cluster.bootstrap_servers, cluster.topics.assistant_messages)
+    await eventually(lambda: time.time() * 1000 > results[-1].timestamp_ms + 2_000, "all four are two seconds old")
+    async with terminal.following("--max-lag", "2s", "--max-runs", "1", "--json", *candidate()) as process:
+        # On a machine that is busy a new result can be too old as well.
+        while terminal.recorded() == 0:
+            await production(cluster, f"new{len(cluster.tail.results)}")
+        said = await ended(process)
+    assert said.code == 0, said.err
+    assert "it does not keep up: results older than --max-lag are passed over" in said.err
+    assert "it keeps up again: " in said.err
+    assert json.loads(said.out)["not_taken"]["too_old"] >= len(results)
+    (played,) = terminal.shadowed()
+    assert played.run_id.startswith("new")
 
 
-async def test_a_shadow_does_not_join_the_workers_group(cluster: Cluster, tmp_path: Path) -> None:
-    terminal = Terminal(home=tmp_path, cluster=cluster)
-    async with terminal.command("shadow", "out", "--group", cluster.group_id) as process:
-        _, err = await process.communicate()
-    assert process.returncode == 2
-    assert "is the workers' own" in err.decode()
-    assert not (tmp_path / "out").exists()
+async def test_what_retention_took_before_it_came_by_is_said_and_the_rest_is_played(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    terminal = terminal_at(cluster, tmp_path)
+    async with terminal.following(*candidate()) as process:
+        process.send_signal(signal.SIGINT)
+        await ended(process)
+    session = [asking(f"r{number}").model_copy(update={"session_id": "s"}) for number in range(4)]
+    await production(cluster, *session)
+    results = await read_topic(cluster.bootstrap_servers, cluster.topics.assistant_messages)
+    # The first result is gone, and so are the requests of the second and of the third.
+    await cluster.expire(cluster.topics.assistant_messages, results[1].offset)
+    await cluster.expire(cluster.topics.invoke_requests, 3)
+    async with terminal.following("--json", "--max-runs", "1", *candidate()) as process:
+        said = await ended(process)
+    assert said.code == 0, said.err
+    assert f"up to {results[1].offset} results expired before they were read: retention overtook it" in said.err
+    told = json.loads(said.out)
+    assert told["not_taken"]["expired_offsets"] == results[1].offset
+    assert told["not_taken"]["without_request"] == 2
+    assert [run.run_id for run in terminal.shadowed()] == ["r3"]

@@ -95,6 +95,12 @@ class Cluster:
         """Every commit of the group for a partition, oldest first."""
         return await read_history(self.bootstrap_servers, self.group_id, self.topics.invoke_requests, partition)
 
+    async def until_group_reached(self, group_id: str, topic: str, offset: int) -> None:
+        """Wait until any group has committed this offset of a topic's first partition, or a higher one."""
+        async with patience(), GroupCoordinator(self.connection, group_id) as coordinator:
+            while (await coordinator.committed(topic, 0)).offset < offset:
+                await asyncio.sleep(0.05)
+
     async def committed(self, partition: int = 0) -> Commit:
         """What the group has committed now."""
         async with GroupCoordinator(self.connection, self.group_id) as coordinator:
@@ -162,8 +168,11 @@ class Cluster:
 
     async def expire_requests(self, before: int) -> None:
         """Delete the input's records below an offset, as retention does."""
-        where = TopicPartition(self.topics.invoke_requests, 0)
-        await self._admin.delete_records({where: RecordsToDelete(before)})
+        await self.expire(self.topics.invoke_requests, before)
+
+    async def expire(self, topic: str, before: int) -> None:
+        """Delete any topic's records below an offset of its first partition, as retention does."""
+        await self._admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before)})
 
     async def delete_group(self) -> None:
         """Delete the group with its offsets, as their expiry does. No worker may be in it."""
