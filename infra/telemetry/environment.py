@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from agentstream.infra.telemetry.misread import header_variables, misread
 
 SERVICE_NAME = "agentstream-worker"
 """The service, where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names it."""
@@ -90,7 +92,7 @@ def telemetry_settings(
         prometheus=reader.wants_prometheus(),
         batching=reader.batching(),
         service_name=None if named else service,
-        problems=(*reader.problems, *_misread(variables), *_misshapen_headers(variables)),
+        problems=(*reader.problems, *misread(variables)),
     )
 
 
@@ -101,7 +103,7 @@ def telemetry_secrets(environment: Mapping[str, str] | None = None) -> Iterator[
         with suppress(ValueError):
             password = urlsplit(variables.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT", "")).password
             yield from {password or "", unquote(password or "")}
-    for _, text in _header_variables(variables):
+    for _, text in header_variables(variables):
         for part in text.split(","):
             name, _, value = part.partition("=")
             secret = value.strip() or name.strip()
@@ -195,32 +197,3 @@ class _Reader:
             return int(text)
         self.problems.append(f"{name}: must be a whole number above 0; {usual:,} takes effect")
         return usual
-
-
-_HEADER_VARIABLES: Final = (
-    "OTEL_EXPORTER_OTLP_HEADERS",
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-    "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
-)
-
-
-def _header_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    return ((name, variables[name]) for name in _HEADER_VARIABLES if variables.get(name))
-
-
-def _misread(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each variable of which the exporters would use their default; their own lines are not shown."""
-    for signal in ("", "TRACES_", "METRICS_"):
-        name = f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION"
-        if variables.get(name, "").strip().lower() not in ("", "none", "gzip", "deflate"):
-            yield f"{name}: must be gzip, deflate or none; none takes effect"
-        name = f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT"
-        if not re.fullmatch(r"\s*(\d+(\.\d*)?|\.\d+)?\s*", variables.get(name, "")):
-            yield f"{name}: must be a number of seconds; 10 takes effect"
-
-
-def _misshapen_headers(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each variable with a part that is no header. The SDK's own line would quote it, key and all."""
-    for name, text in _header_variables(variables):
-        if any(part.strip() and not part.partition("=")[1] for part in text.split(",")):
-            yield f"{name}: must be name=value, several separated by commas; a part is not and is left out"

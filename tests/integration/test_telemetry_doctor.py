@@ -115,3 +115,29 @@ async def test_a_variable_that_cannot_be_used_is_a_warning(monkeypatch: pytest.M
         "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL such as http://127.0.0.1:4318; traces are not exported",
         "Correct or unset it.",
     )
+
+
+async def test_every_variable_that_is_misread_is_a_line(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Doctor was silent, and what was exported was not what was asked for.
+    set_otel(
+        monkeypatch,
+        receiver,
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="10",
+        OTEL_PROPAGATORS="b3multi",
+        OTEL_EXPORTER_OTLP_HEADERS=f"x-key={KEY};x-other={KEY}",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    settings = Settings(harnesses=("scripted",))
+    lines = [check.found async for check in examine(settings, _no_broker) if check.name == "telemetry"]
+    assert lines == [
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS: must be name=value, several separated by commas, other characters as %3B; "
+            "a part is not and is left out"
+        ),
+        "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1; 1 takes effect: every trace is kept",
+        "OTEL_PROPAGATORS: has no effect here; tracecontext and baggage are read and written, nothing else",
+    ]
+    assert "x-key" not in receiver.requests[0].headers
