@@ -120,12 +120,12 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
     """
     asked, files = request.parameters, config.files.parameters
     choice = asked.harness or _default_choice(config)
-    tools = _default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
+    tools = default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
     problem = _refused(request, choice, tools, config)
     if problem is not None:
         return NotAdmitted(problem=problem)
     model = asked.model or files.model or config.default_model
-    credentials, missing = _credentials(asked.credentials, model, config)
+    credentials, missing = credentials_for(asked.credentials, model, config)
     return EffectiveParameters(
         model=model,
         agents_md=_first(asked.agents_md, config.files.agents_md, defaults.AGENTS_MD),
@@ -206,12 +206,13 @@ def _unusable_choice(choice: HarnessChoice, config: WorkerAgentConfig) -> str | 
     return config.harnesses[choice.kind].check_options(choice.options)
 
 
-def _default_tools(config: WorkerAgentConfig) -> tuple[str, ...]:
+def default_tools(config: WorkerAgentConfig) -> tuple[str, ...]:
+    """What a request that names no tools gets."""
     tools = _first(config.files.parameters.tools, defaults.TOOLS)
     return tuple(dict.fromkeys(tool for tool in tools if tool in config.tools))
 
 
-def _credentials(
+def credentials_for(
     name: str | None, model: str | None, config: WorkerAgentConfig
 ) -> tuple[Credentials | None, Problem | None]:
     """The credentials for the run, and why it must fail where the caller asked for some that do not fit."""

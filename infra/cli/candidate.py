@@ -17,7 +17,11 @@ HarnessKind = Annotated[str | None, typer.Option("--harness", help="pi, scripted
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="A parameter, as `invoke` takes it.")]
 OnMiss = Annotated[str, typer.Option("--on-miss", help="stop, error, real: hybrid, a tool call that was not recorded.")]
 RealTools = Annotated[
-    str | None, typer.Option("--real-tools", help="Tools that may really run on a miss, such as read,grep.")
+    str | None,
+    typer.Option(
+        "--real-tools",
+        help="Tools that may really run, such as bash: on a miss, and in a live replay what does more than read.",
+    ),
 ]
 Rate = Annotated[float | None, typer.Option("--rate", min=0.001, help="Runs started a second at most.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="… after so many tokens.")]

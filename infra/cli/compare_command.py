@@ -13,6 +13,16 @@ def compare(  # noqa: PLR0913, PLR0917  # each is an option
     baseline: Annotated[
         str, typer.Option("--baseline", help="recording, or the directory of another replay of it.")
     ] = "recording",
+    baseline_repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--baseline-repeats",
+            min=2,
+            max=1_000,
+            help="Compare with so many plays of the baseline, made by `replay --baseline-repeats` or named by "
+            "--baseline, and show their noise.",
+        ),
+    ] = None,
     evals: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,6 +66,7 @@ def compare(  # noqa: PLR0913, PLR0917  # each is an option
         recording=recording,
         replay=replay,
         baseline=baseline,
+        baseline_repeats=baseline_repeats,
         specs=tuple(evals or ()),
         evaluator_file=evaluators,
         rules=tuple(fail_if or ()),

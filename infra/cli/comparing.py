@@ -15,7 +15,8 @@ from agentstream.consumers.replay.comparing.report import Report, make_report
 from agentstream.consumers.replay.comparing.sides import Answers, Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.specs import EvaluatorFile, read_evaluator_file
 from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
-from agentstream.consumers.replay.playing.directory import read_manifest
+from agentstream.consumers.replay.comparing.verdict import counted
+from agentstream.consumers.replay.playing.directory import BASELINE, read_manifest
 from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail
@@ -54,6 +55,8 @@ class Wanted:
     """The replay to judge."""
     baseline: str
     """`recording`, or the directory of another replay."""
+    baseline_repeats: int | None
+    """How many plays of the baseline to take."""
     specs: tuple[str, ...]
     """Evaluators of the command line."""
     evaluator_file: Path | None
@@ -87,7 +90,9 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
             close_stdout()
         if wanted.outputs.publish:
             sent = asyncio.run(_publish(context, report))
-            screen.note(f"{sent} evaluations published")
+            screen.note(f"{counted(sent, 'evaluation')} published")
+    if wanted.baseline == "recording" and wanted.baseline_repeats is None and (wanted.replay / BASELINE).exists():
+        screen.note(f"{wanted.replay / BASELINE} has plays of the baseline: --baseline-repeats 2 compares with those")
     code = report.verdict.exit_code
     if not any(one.cases for one in report.summaries):
         screen.note("no case has an answer that could be judged: nothing was compared", "yellow")
@@ -101,9 +106,10 @@ async def _compare(wanted: Wanted, directory: Path) -> Report:
     given = read_evaluator_file(wanted.evaluator_file) if wanted.evaluator_file else EvaluatorFile(specs=())
     sources = Sources(
         recording=wanted.recording.name,
-        baseline=Recorded() if wanted.baseline == "recording" else _replay(Path(wanted.baseline), recording),
+        baseline=_baseline(wanted, recording),
         candidate=_replay(wanted.replay, recording),
         seed=wanted.seed,
+        baseline_repeats=wanted.baseline_repeats,
     )
     return await make_report(
         sources,
@@ -116,11 +122,34 @@ async def _compare(wanted: Wanted, directory: Path) -> Report:
     )
 
 
-def _replay(directory: Path, recording: RecordingReader) -> Answers:
+def _baseline(wanted: Wanted, recording: RecordingReader) -> Answers:
+    """The recorded answers or another replay; with `--baseline-repeats` so many plays of it. Raises ComparisonError."""
+    repeats = wanted.baseline_repeats
+    if repeats is None:
+        return Recorded() if wanted.baseline == "recording" else _replay(Path(wanted.baseline), recording)
+    directory = wanted.replay / BASELINE if wanted.baseline == "recording" else Path(wanted.baseline)
+    if wanted.baseline == "recording" and not directory.exists():
+        raise ComparisonError(
+            f"--baseline-repeats: {wanted.replay} holds no plays of its baseline; give `replay` the same "
+            f"--baseline-repeats {repeats} and the options it had, or name a replay with repeats by --baseline"
+        )
+    answers, terms = _replay(directory, recording, repeats), read_manifest(directory).terms
+    if terms.mode == "frozen":
+        raise ComparisonError(
+            f"--baseline-repeats: {directory} is frozen: its plays are the recorded answers each time"
+        )
+    if terms.repeats < repeats:
+        raise ComparisonError(
+            f"--baseline-repeats {repeats}: in {directory} each run was played {counted(terms.repeats, 'time')}"
+        )
+    return answers
+
+
+def _replay(directory: Path, recording: RecordingReader, repeats: int | None = None) -> Answers:
     manifest = read_manifest(directory)
     if manifest.recording_hash != recording.manifest.content_hash:
         raise ComparisonError(f"{directory}: is a replay of another recording, {manifest.recording}")
-    return ReplayAnswers.open(directory)
+    return ReplayAnswers.open(directory, repeats=repeats)
 
 
 def _check_places(outputs: Outputs) -> None:
@@ -150,7 +179,10 @@ def _write(report: Report, outputs: Outputs) -> None:
 
 def _show(report: Report, screen: Screen) -> None:
     about = report.comparison.about
-    screen.note(f"{about.candidate} against {about.baseline}, recording {about.recording}; * is clear of 0 at 95%")
+    times = f" played {about.baseline_repeats} times" if about.baseline_repeats else ""
+    screen.note(
+        f"{about.candidate} against {about.baseline}{times}, recording {about.recording}; * is clear of 0 at 95%"
+    )
     if not screen.for_people:
         screen.out("\t".join(COLUMNS))
     screen.table(COLUMNS, table_rows(report.summaries))

@@ -18,6 +18,15 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option
     harness: candidate.HarnessKind = None,
     assignments: candidate.Assignments = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=1_000, help="Play each run so often.")] = 1,
+    baseline_repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--baseline-repeats",
+            min=2,
+            max=1_000,
+            help="Play each run so often without the changes as well: what differs between those is noise.",
+        ),
+    ] = None,
     history: Annotated[
         str, typer.Option("--history", help="recorded, relived: what later turns of a session are asked with.")
     ] = "recorded",
@@ -25,7 +34,9 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option
     real_tools: candidate.RealTools = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=10_000, help="Runs at once.")] = 4,
     rate: candidate.Rate = None,
-    max_runs: Annotated[int | None, typer.Option("--max-runs", min=1, help="Start no more after so many runs.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "--max-runs", min=1, help="Start no more after so many runs.")
+    ] = None,
     max_tokens: candidate.MaxTokens = None,
     max_cost: candidate.MaxCost = None,
     via: Annotated[str, typer.Option("--via", help="process, kafka: where the runs happen.")] = "process",
@@ -48,7 +59,8 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option
         out=out,
         asked=candidate.changes(model, agents_md, harness, assignments),
         terms={"mode": mode, "repeats": repeat, "history": history, "on_miss": on_miss, "real_tools": named},
-        budget=candidate.budget(concurrency, rate, max_runs, max_tokens, max_cost),
+        budget=candidate.budget(concurrency, rate, limit, max_tokens, max_cost),
+        baseline_repeats=baseline_repeats,
         kafka=via == "kafka",
         own_worker=own_worker,
         partitions=partitions,

@@ -3,21 +3,22 @@
 import asyncio
 import secrets
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from agentstream.consumers.replay.playing import Budget, Player, ReplayDirectory, ReplayManifest, ReplayTerms, Tally
-from agentstream.consumers.replay.playing.preparing import replayed_parameters
+from agentstream.consumers.replay.playing.directory import BASELINE
 from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.infra.cli.invoking import Asked, request_options
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.invoking import Asked, request_options
+from agentstream.infra.cli.replay_checks import check_changes, check_models, check_tools, needs_of
+from agentstream.infra.cli.replay_lines import Progress, show_replay
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.models import usable_model
 from agentstream.infra.replaying import in_process, replay_prefix, through_kafka
@@ -42,6 +43,8 @@ class Wanted:
     """All of the terms but the changes."""
     budget: Budget
     """How fast, and how much."""
+    baseline_repeats: int | None
+    """How often to play each run without the changes as well."""
     kafka: bool
     """Whether to go through Kafka."""
     own_worker: bool
@@ -56,10 +59,27 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     """Play what is not played yet, say how it goes on stderr and what it came to on stdout."""
     screen = Screen()
     terms = terms_of(wanted.asked, wanted.terms)
+    baseline = _baseline_terms(terms, wanted)
     recording = RecordingReader.open(wanted.recording)
     settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
-    fresh = ReplayManifest(
+    with ExitStack() as stack:
+        places = [(wanted.out, terms), (wanted.out / BASELINE, baseline)]
+        directories = [
+            stack.enter_context(ReplayDirectory.open(place, _fresh(wanted, recording, of), restart=wanted.restart))
+            for place, of in places
+            if of is not None
+        ]
+        for directory in directories:
+            _refuse_itself(recording, directory)
+        tallies = asyncio.run(_play_all(settings, wanted, recording, directories, screen))
+        show_replay(list(zip(directories, tallies, strict=False)), screen, as_json=as_json)
+    if not all(tally.complete for tally in tallies) or len(tallies) < len(directories):
+        sys.exit(INCOMPLETE)
+
+
+def _fresh(wanted: Wanted, recording: RecordingReader, terms: ReplayTerms) -> ReplayManifest:
+    return ReplayManifest(
         id=secrets.token_hex(5),
         created_at=datetime.now(UTC),
         recording=wanted.recording.resolve().name,
@@ -67,24 +87,63 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
         runs=len(recording),
         terms=terms,
     )
-    with ReplayDirectory.open(wanted.out, fresh, restart=wanted.restart) as directory:
-        _refuse_itself(recording, directory)
-        tally = asyncio.run(_play(settings, wanted, recording, directory, Progress(screen, directory)))
-    _show(tally, directory, screen, as_json=as_json)
-    if not tally.complete:
-        sys.exit(INCOMPLETE)
+
+
+def _baseline_terms(terms: ReplayTerms, wanted: Wanted) -> ReplayTerms | None:
+    """The same without the changes, as often as `--baseline-repeats` says. Raises CommandError."""
+    if wanted.baseline_repeats is None:
+        return None
+    if terms.mode == "frozen":
+        fail("--baseline-repeats: frozen answers are the recorded ones each time, they have no noise", USAGE)
+    if not wanted.own_worker:
+        fail(
+            "--baseline-repeats: workers of others can be pointed at one replay only; use it without --no-worker", USAGE
+        )
+    return terms.model_copy(update={"changes": AgentParameters(), "repeats": wanted.baseline_repeats})
+
+
+async def _play_all(
+    settings: Settings,
+    wanted: Wanted,
+    recording: RecordingReader,
+    directories: Sequence[ReplayDirectory],
+    screen: Screen,
+) -> list[Tally]:
+    """One after the other, all of them within the one budget; the first that is not complete is the last."""
+    budget, tallies = wanted.budget, list[Tally]()
+    async with AsyncExitStack() as stack:
+        if directories[0].manifest.terms.mode != "frozen":
+            settings = (await stack.enter_async_context(usable_model(settings))).settings
+        checked = []
+        for directory in directories:
+            terms = directory.manifest.terms
+            needs = needs_of(recording, terms, settings)
+            check_tools(needs, terms, settings, own_worker=wanted.own_worker, note=screen.note)
+            if terms.mode != "frozen" and wanted.own_worker:
+                check_models(needs, settings, budget, screen.note)
+            checked.append((directory, frozenset(needs.tools)))
+        for directory, tools in checked:
+            if tallies:
+                screen.note(f"the baseline: each run {directory.manifest.terms.repeats} times without the changes")
+            wanted = replace(wanted, budget=budget)
+            progress = Progress(screen, directory)
+            tallies.append(await _play(settings, wanted, recording, directory, tools, progress))
+            if not tallies[-1].complete:
+                break
+            budget = budget.left_by(tallies[-1])
+    return tallies
 
 
 async def _play(
-    settings: Settings, wanted: Wanted, recording: RecordingReader, directory: ReplayDirectory, progress: "Progress"
+    settings: Settings,
+    wanted: Wanted,
+    recording: RecordingReader,
+    directory: ReplayDirectory,
+    tools: frozenset[str],
+    progress: "Progress",
 ) -> Tally:
     terms = directory.manifest.terms
-    tools = frozenset[str]()
-    if terms.mode != "live":
-        tools = frozenset(tool for run in recording for tool in replayed_parameters(run, terms).tools or ())
     async with AsyncExitStack() as stack:
-        if terms.mode != "frozen":
-            settings = (await stack.enter_async_context(usable_model(settings))).settings
         if wanted.kafka:
             opened = through_kafka(
                 settings,
@@ -115,99 +174,16 @@ def terms_of(asked: Asked, rest: Mapping[str, object]) -> ReplayTerms:
         fail("--set metadata.…: a replay keeps the metadata of its recording", USAGE)
     try:
         changes = AgentParameters.model_validate(options.get("parameters", {}))
-        return ReplayTerms.model_validate({**rest, "changes": changes})
+        terms = ReplayTerms.model_validate({**rest, "changes": changes})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         return fail(f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, "), USAGE)
+    check_changes(terms)
+    return terms
 
 
 def _refuse_itself(recording: RecordingReader, directory: ReplayDirectory) -> None:
     prefix = replay_prefix(directory.manifest.id)
     if recording.manifest.topic_prefix == prefix:
         fail(f"this recording was made of the topics that this replay writes to ({prefix}); use another --out", USAGE)
-
-
-class Progress:
-    """Lines on stderr: each second on a terminal, each ten seconds in a log."""
-
-    def __init__(
-        self, screen: Screen, directory: ReplayDirectory, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._screen = screen
-        self._total = directory.manifest.runs * directory.manifest.terms.repeats
-        self._every = 1.0 if screen.for_people else 10.0
-        self._clock = clock
-        self._began = self._said = clock()
-
-    def note(self, line: str) -> None:
-        """Something worth a line of its own."""
-        self._screen.note(line)
-
-    def ran(self, tally: Tally) -> None:
-        """One more run."""
-        now = self._clock()
-        if now - self._said >= self._every:
-            self._said = now
-            self._screen.note(self._line(tally, now - self._began))
-
-    def _line(self, tally: Tally, seconds: float) -> str:
-        rate = (tally.finished - tally.earlier) / max(seconds, 0.001)
-        left = (self._total - tally.finished) / rate if rate else 0.0
-        parts = [f"{tally.finished:,} of {self._total:,} runs", f"{rate:.1f}/s"]
-        if tally.diverged:
-            parts.append(f"{tally.diverged:,} diverged")
-        return " · ".join([*parts, *spent(tally), f"{_duration(left)} left"])
-
-
-def spent(tally: Tally) -> list[str]:
-    """What it used, in words."""
-    parts = [f"{tally.tokens:,} tokens"] if tally.tokens else []
-    if tally.cost:
-        parts.append(f"cost {tally.cost:f}" + (" and unknown" if tally.unknown_costs else ""))
-    elif tally.unknown_costs:
-        parts.append("cost unknown")
-    return parts
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _show(tally: Tally, directory: ReplayDirectory, screen: Screen, *, as_json: bool) -> None:
-    codes: dict[str, JsonValue] = dict(tally.codes.most_common())
-    if as_json:
-        shown: dict[str, JsonValue] = {
-            "id": directory.manifest.id,
-            "complete": tally.complete,
-            "exhausted": tally.exhausted,
-            "finished": tally.finished,
-            "completed": tally.completed,
-            "diverged": tally.diverged,
-            "broken_conversations": tally.broken,
-            "tokens": tally.tokens,
-            "cost": f"{tally.cost:f}",
-            "unknown_costs": tally.unknown_costs,
-            "tools_from_recording": tally.tools_from_recording,
-            "tools_real": tally.tools_real,
-            "errors": codes,
-        }
-        screen.json(shown)
-        return
-    screen.out(f"{tally.finished:,} runs: {tally.completed:,} completed, {tally.diverged:,} diverged")
-    screen.out(f"tools: {tally.tools_from_recording:,} answered from the recording, {tally.tools_real:,} really ran")
-    for code, count in codes.items():
-        screen.out(f"  {code}: {count}")
-    for line in spent(tally):
-        screen.out(line)
-    if tally.broken:
-        screen.out(f"{tally.broken:,} turns did not fit the conversation as it went here: recorded history was taken")
-    for run in directory.results():
-        if run.divergence is not None:
-            screen.out(f"first divergence: {run.run_id}, after {run.divergence.index} steps: {run.divergence.what}")
-            break
-    if tally.exhausted is not None:
-        screen.note(
-            f"not complete: stopped at {tally.exhausted}; the same command with a larger bound goes on", "yellow"
-        )

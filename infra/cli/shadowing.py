@@ -21,11 +21,12 @@ from agentstream.consumers.replay.shadowing.following import EndedRuns
 from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_nobody
+from agentstream.infra.cli.invoking import Asked
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.evaluations import evaluations_published
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.invoking import Asked
-from agentstream.infra.cli.replaying import spent, terms_of
+from agentstream.infra.cli.replay_lines import spent
+from agentstream.infra.cli.replaying import terms_of
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.shadow_board import Board
 from agentstream.infra.connection import redactor

@@ -20,11 +20,14 @@ async def test_what_was_finished_before_the_end_came_is_not_played_again(
     await ended_and_gone_on_with(terminal, sent)
 
 
-async def test_a_bound_that_is_reached_ends_with_2_and_a_word_about_it(terminal: Terminal) -> None:
-    out, err = await terminal.said("--mode", "frozen", "--max-runs", "4", code=2)
+@pytest.mark.parametrize("option", ["--limit", "--max-runs"])
+async def test_a_bound_that_is_reached_ends_with_2_and_a_word_about_it(terminal: Terminal, option: str) -> None:
+    out, err = await terminal.said("--mode", "frozen", option, "4", code=2)
     assert "4 runs: 4 completed, 0 diverged" in out
     assert "not complete: stopped at 4 runs" in err
     assert len(terminal.finished()) == 4
+    await terminal.said("--mode", "frozen", option, "6", code=2)
+    assert len(terminal.finished()) == 6, "it goes on to the larger limit, and not by so many again"
 
 
 async def test_the_first_divergence_is_shown(terminal: Terminal) -> None:
@@ -43,6 +46,10 @@ async def test_the_first_divergence_is_shown(terminal: Terminal) -> None:
         (("--via", "pigeon"), "there are process and kafka"),
         (("--no-worker",), "it needs --via kafka"),
         (("--set", "modle=a/b"), "did you mean model?"),
+        (("--mode", "frozen", "--model", "a/b"), "--model: no effect in a frozen replay"),
+        (("--mode", "frozen", "--real-tools", "bash"), "no tool really runs in a frozen replay"),
+        (("--mode", "frozen", "--baseline-repeats", "2"), "they have no noise"),
+        (("--via", "kafka", "--no-worker", "--baseline-repeats", "2"), "use it without --no-worker"),
     ],
 )
 async def test_what_cannot_be_asked_for_is_said(terminal: Terminal, options: tuple[str, ...], what: str) -> None:
@@ -59,7 +66,7 @@ async def test_a_tool_that_the_settings_do_not_allow_cannot_be_made_to_run(termi
 async def test_other_terms_are_refused_and_a_damaged_recording_too(terminal: Terminal) -> None:
     await terminal.said("--mode", "frozen")
     _, err = await terminal.said("--mode", "live", code=2)
-    assert "was begun with other terms (mode)" in err
+    assert "was begun with other terms (mode was frozen, is live)" in err
     part = terminal.home / "recording" / "runs-00001.jsonl"
     part.write_bytes(part.read_bytes().replace(b"a b c", b"a b d"))
     _, err = await terminal.said("--mode", "frozen", code=2)

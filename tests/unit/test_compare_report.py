@@ -19,7 +19,7 @@ from agentstream.consumers.replay.comparing.report import Report, report_of
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.sides import ReplayAnswers
 from agentstream.consumers.replay.comparing.spans import trace_evaluations
-from agentstream.consumers.replay.comparing.terminal import table_rows
+from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
 from agentstream.consumers.tracing.ids import span_id_of
 from agentstream.schemas.recordings import ReplayedRun
 from tests.support.comparisons import BEGAN, case, given, report, result
@@ -156,6 +156,11 @@ async def test_repeats_of_the_baseline_show_its_noise_and_those_of_the_candidate
     assert exact.noise is not None
     assert exact.candidate is not None
     assert (exact.noise.changed, exact.noise.difference) == pytest.approx((0.1, -0.1))
+    # 19 of 20 answers of the baseline are right, and 15 of 20 of the candidate: r0 differs in two of its four pairs.
+    assert exact.noise.candidate_changed == pytest.approx((2 + 4 * 2) / 40)
+    table = dict(zip(COLUMNS, table_rows(made.summaries)[0], strict=True))
+    assert table["noise"] == "10.0% change"
+    assert any("10.0% change from one play of the baseline to another, and 25.0% from" in line for line in made.lines())
     assert dict(exact.candidate.pass_at) == pytest.approx({1: 0.75, 2: 1.0})
     assert (exact.mcnemar, exact.candidate.mean) == (None, 0.75)
 

@@ -6,6 +6,7 @@ import pytest
 
 from agentstream.consumers.replay.playing import ReplayDirectory, ReplayError, ReplayTerms, read_replay
 from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.requests import AgentParameters
 from tests.support.replays import Case, manifest, record_scripted, replay, scripted
 
 FROZEN = ReplayTerms(mode="frozen")
@@ -44,8 +45,12 @@ async def test_a_line_in_the_middle_that_is_none_is_not_passed_over(tmp_path: Pa
 
 async def test_it_is_gone_on_with_under_the_same_terms_only(tmp_path: Path, runs: list[RecordedRun]) -> None:
     await replay(tmp_path, runs)
-    with pytest.raises(ReplayError, match=r"other terms \(repeats\)"):
+    with pytest.raises(ReplayError, match=r"other terms \(repeats was 1, is 2\)"):
         await replay(tmp_path, runs, ReplayTerms(mode="frozen", repeats=2))
+    changes = AgentParameters(agents_md="Be brief. " * 20, tools=())
+    named = r"agents_md was not given, is Be brief\..*… \(199 characters, \w{8}\); tools was not given, is \[\]\)"
+    with pytest.raises(ReplayError, match=named):
+        await replay(tmp_path, runs, ReplayTerms(mode="frozen", changes=changes))
     other = manifest(4, FROZEN).model_copy(update={"recording_hash": "1"})
     with pytest.raises(ReplayError, match="of another recording"):
         ReplayDirectory.open(tmp_path, other)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentstream.consumers.replay.playing import ReplayDirectory, ReplayTerms, Tally
 from agentstream.consumers.replay.playing.budget import Pace
-from agentstream.infra.cli.replaying import Progress
+from agentstream.infra.cli.replay_lines import Progress
 from agentstream.infra.cli.screen import Screen
 from tests.support.replays import manifest
 from tests.virtual_time import in_virtual_time

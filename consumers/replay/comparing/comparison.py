@@ -96,6 +96,8 @@ class Sources:
     """What is judged."""
     seed: int = SEED
     """Seed of every resampling."""
+    baseline_repeats: int | None = None
+    """How often the baseline was played to learn its noise."""
 
 
 async def compare(
@@ -110,6 +112,7 @@ async def compare(
         recording=sources.recording,
         baseline=sources.baseline.name,
         candidate=sources.candidate.name,
+        baseline_repeats=sources.baseline_repeats,
         seed=sources.seed,
         evaluators=tuple(
             EvaluatorLine(name=one.name, spec=one.spec, better=one.better, unit=one.unit) for one in evaluators

@@ -37,6 +37,11 @@ class ComparisonLine(WireModel):
     recording: str = Field(description="The recording.")
     baseline: str = Field(description="`recording`, or the replay that is the baseline.")
     candidate: str = Field(description="The replay that is judged.")
+    baseline_repeats: Int | None = Field(
+        default=None,
+        ge=2,
+        description="How often the baseline was played to learn its noise, where that was asked for.",
+    )
     seed: Int = Field(description="Seed of every resampling.")
     evaluators: tuple[EvaluatorLine, ...] = Field(description="The evaluators, in order.")
     made_at: Instant = Field(description="When.")

@@ -81,13 +81,15 @@ class ReplayAnswers:
     """The directory's name."""
     notes: tuple[str, ...] = ()
     """What a reader must know: a last line that was torn."""
+    repeats: int | None = None
+    """Of each case only the first so many repeats; None: all."""
     _places: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path) -> "ReplayAnswers":
+    def open(cls, directory: Path, *, repeats: int | None = None) -> "ReplayAnswers":
         """Index it. Raises ComparisonError where it is missing, empty or damaged anywhere but in its last line."""
         path = directory / RESULTS
-        replay = cls(directory=directory, name=directory.name or str(directory))
+        replay = cls(directory=directory, name=directory.name or str(directory), repeats=repeats)
         try:
             with path.open("rb") as file:
                 replay._index(file, path)
@@ -119,7 +121,8 @@ class ReplayAnswers:
             for place in self._places.get(case.run_id, ()):
                 file.seek(place)
                 run = self._run(file.readline(), case)
-                found[run.repeat] = run
+                if self.repeats is None or run.repeat < self.repeats:
+                    found[run.repeat] = run
         if not found:
             return f"{self.name} has no result of it"
         return tuple(

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 
 from agentstream.consumers.replay.comparing.bootstrap import bound, quantile, resampled_means
 from agentstream.consumers.replay.comparing.bounds import Figure, bounds_of
@@ -38,6 +38,8 @@ class Noise:
 
     changed: float
     """Of all pairs of repeats of a case, the share whose outcome differs."""
+    candidate_changed: float
+    """Of all pairs of a repeat of the baseline and one of the candidate, the share whose outcome differs."""
     difference: float
     """Mean of (second repeat − first)."""
     interval: tuple[float, float]
@@ -190,7 +192,7 @@ def _pass_at(outcomes: Sequence[Sequence[Outcome]]) -> tuple[tuple[int, float], 
 
 def _noise(pairs: Sequence[Pair], kind: Kind, seed: int) -> Noise | None:
     sessions: dict[str, list[float]] = {}
-    changed = total = cases = 0
+    changed = total = cases = moved = beside = 0
     for pair in pairs:
         values = numbers(pair.baseline, kind)
         if len(values) < 2:
@@ -199,6 +201,9 @@ def _noise(pairs: Sequence[Pair], kind: Kind, seed: int) -> Noise | None:
         for first, second in combinations(values, 2):
             total += 1
             changed += first != second
+        for before, now in product(values, numbers(pair.candidate, kind)):
+            beside += 1
+            moved += before != now
         sessions.setdefault(pair.session_id, []).append(values[1] - values[0])
     if not cases:
         return None
@@ -206,6 +211,7 @@ def _noise(pairs: Sequence[Pair], kind: Kind, seed: int) -> Noise | None:
     rising = resampled_means(clusters, seed)
     return Noise(
         changed=changed / total,
+        candidate_changed=moved / beside if beside else 0.0,
         difference=statistics.fmean(value for cluster in clusters for value in cluster),
         interval=(
             bound(rising, (1 - CONFIDENCE) / 2, len(clusters)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agentstream.consumers.replay.comparing.comparison import Comparison
 from agentstream.consumers.replay.comparing.summary import EvaluatorSummary, SideSummary
-from agentstream.consumers.replay.comparing.verdict import FEW_CLUSTERS, Verdict
+from agentstream.consumers.replay.comparing.verdict import FEW_CLUSTERS, Verdict, counted
 
 COLUMNS = ("evaluator", "baseline", "candidate", "difference (95%)", "better", "worse", "cases", "noise")
 STATE_WORDS = {"passed": "passed", "failed": "FAILED", "not_judged": "NOT JUDGED"}
@@ -24,9 +24,10 @@ def remarks(comparison: Comparison, summaries: Sequence[EvaluatorSummary]) -> It
         yield from _of_evaluator(one)
     reasons = Counter((line.side, line.why) for line in comparison.missing)
     for (side, why), count in reasons.most_common(_NAMED):
-        yield f"{count} {'case' if count == 1 else 'cases'} without {side}: {why}"
+        yield f"{counted(count, 'case')} without {side}: {why}"
     if comparison.diverged:
-        yield f"{len(comparison.diverged)} cases left the recording: {_some(comparison.diverged)}"
+        yield f"{counted(len(comparison.diverged), 'case')} left the recording: {_some(comparison.diverged)}"
+    yield from _rough(summaries)
     yield from comparison.about.notes
 
 
@@ -43,14 +44,30 @@ def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
             yield f"{name} {side}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in summary.pass_at)
     if one.noise is not None:
         low, high = one.noise.interval
+        share = _is_share(one)
+        changes = (
+            f"{100 * one.noise.changed:.1f}% change from one play of the baseline to another, and "
+            f"{100 * one.noise.candidate_changed:.1f}% from the baseline to the candidate; "
+        )
         yield (
-            f"{name}: the baseline against itself: {100 * one.noise.changed:.1f}% change, "
-            f"difference {one.noise.difference:+.4g} [{low:.4g}, {high:.4g}] over {one.noise.cases} cases"
+            f"{name}: noise: {changes if share else ''}the baseline's plays differ by "
+            f"{_signed(one.noise.difference, share=share)} [{figure(low, share=share)}, {figure(high, share=share)}] "
+            f"({counted(one.noise.cases, 'case')})"
         )
     if one.failures:
-        yield f"{name}: failed on {one.failures} answers, which are not counted; the first: {one.first_failure}"
-    if 0 < one.clusters < one.cases and one.clusters < FEW_CLUSTERS:
-        yield f"{name}: {one.cases} cases of only {one.clusters} sessions: the interval is rough"
+        which = "which is not counted" if one.failures == 1 else "which are not counted; the first"
+        yield f"{name}: failed on {counted(one.failures, 'answer')}, {which}: {one.first_failure}"
+
+
+def _rough(summaries: Sequence[EvaluatorSummary]) -> Iterator[str]:
+    """Once for all evaluators that have the same cases: nine lines that said the same hid the one that did not."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for one in summaries:
+        if 0 < one.clusters < one.cases and one.clusters < FEW_CLUSTERS:
+            found.setdefault((one.cases, one.clusters), []).append(one.evaluator.name)
+    for (cases, clusters), names in found.items():
+        whose = "all intervals are" if len(names) == len(summaries) else f"the intervals of {', '.join(names)} are"
+        yield f"{counted(cases, 'case')} of only {counted(clusters, 'session')}: {whose} rough"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -73,25 +90,44 @@ def figure(value: float, *, share: bool) -> str:
     return f"{100 * value:.1f}%" if share else f"{value:.4g}"
 
 
+def _signed(value: float, *, share: bool) -> str:
+    return ("+" if value > 0 else "") + figure(value, share=share)
+
+
+def _is_share(one: EvaluatorSummary) -> bool:
+    return one.kind == "passed" or one.evaluator.name == "errors"
+
+
+def _noise(one: EvaluatorSummary) -> str:
+    """Of shares how many outcomes change, of numbers by how much: all latencies change from one play to another."""
+    if one.noise is None:
+        return "–"
+    if _is_share(one):
+        return f"{100 * one.noise.changed:.1f}% change"
+    low, high = one.noise.interval
+    return f"[{figure(low, share=False)}, {figure(high, share=False)}]"
+
+
 def _row(one: EvaluatorSummary) -> tuple[str, ...]:
-    share = one.kind == "passed" or one.evaluator.name == "errors"
-    name = f"{one.evaluator.name} ({one.evaluator.unit})" if one.evaluator.unit else one.evaluator.name
+    share = _is_share(one)
+    unit = one.evaluator.unit
+    # `tokens (tokens)` says it twice.
+    name = f"{one.evaluator.name} ({unit})" if unit and unit != one.evaluator.name else one.evaluator.name
     cases = f"{one.cases}" + (f" (−{one.left_out})" if one.left_out else "")
     if one.baseline is None or one.candidate is None:
         alone = "–" if one.candidate is None else _side(one.candidate, share=share)
         return (name, "–", alone, "–", "–", "–", cases, "–")
     low, high = (figure(edge, share=share) for edge in one.interval)
     mark = " *" if one.is_clear else ""
-    sign = "+" if one.difference > 0 else ""
     return (
         name,
         _side(one.baseline, share=share),
         _side(one.candidate, share=share),
-        f"{sign}{figure(one.difference, share=share)} [{low}, {high}]{mark}",
+        f"{_signed(one.difference, share=share)} [{low}, {high}]{mark}",
         str(len(one.better)),
         str(len(one.worse)),
         cases,
-        "–" if one.noise is None else f"{100 * one.noise.changed:.1f}% change",
+        _noise(one),
     )
 
 

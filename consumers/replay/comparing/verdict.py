@@ -101,9 +101,9 @@ def _held_against(found: Column, rule: Rule, seed: int) -> RuleVerdict:
     if rule.confidence is not None:
         needed = units_needed(found, figure, rule)
         if needed is None or clusters < needed:
-            why = (
-                f"too few: {clusters} independent {_units(found)}, and at {rule.confidence:.4g} this rule could not "
-                + ("fail with any number" if needed is None else f"fail with fewer than {needed}")
+            there = counted(clusters, "independent case" if found.independent else "independent session")
+            why = f"too few: {there}, and at {rule.confidence:.4g} this rule could not " + (
+                "fail with any number" if needed is None else f"fail with fewer than {needed}"
             )
             return RuleVerdict(
                 rule=rule.text, state="not_judged", why=why, metric=metric, limit=limit,
@@ -115,11 +115,11 @@ def _held_against(found: Column, rule: Rule, seed: int) -> RuleVerdict:
         side = "at most" if rule.operator == "<" else "at least"
         held += f"; metric − limit is {side} {edge:+.4g} at {rule.confidence:.4g}"
     if clusters < FEW_CLUSTERS and not found.independent:
-        held += f"; only {clusters} sessions: the bound is rough"
+        held += "; few sessions: the bound is rough"
     return RuleVerdict(
         rule=rule.text,
         state="failed" if beyond else "passed",
-        why=f"{held} ({len(found.worths)} cases, {clusters} sessions)",
+        why=f"{held} ({counted(len(found.worths), 'case')}, {counted(clusters, 'session')})",
         metric=metric,
         limit=limit,
         bound=edge,
@@ -149,5 +149,6 @@ def _only_passing(comparison: Comparison, rule: Rule) -> str:
     )
 
 
-def _units(found: Column) -> str:
-    return "cases" if found.independent else "sessions"
+def counted(number: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Final, Self
 
 from agentstream.schemas.recordings import ReplayedRun
+
+COST_UNKNOWN: Final = "a cost that nobody knows"
+"""Why a replay with a bound on money ends where no run says what it cost: the bound could never hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +28,17 @@ class Budget:
     max_tokens: int | None = None
     """Tokens read and written."""
     max_cost: Decimal | None = None
-    """In the currency of the costs. Runs whose cost is unknown count as nothing, and are told of."""
+    """In the currency of the costs. Where no run's cost is known it is reached with the first one that used tokens;
+    else those of unknown cost count as nothing, and are told of."""
+
+    def left_by(self, tally: "Tally") -> Self:
+        """What is left of it for another replay once this much is used."""
+        return replace(
+            self,
+            max_runs=None if self.max_runs is None else max(0, self.max_runs - tally.finished),
+            max_tokens=None if self.max_tokens is None else max(0, self.max_tokens - tally.tokens),
+            max_cost=None if self.max_cost is None else max(Decimal(0), self.max_cost - tally.cost),
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,6 +59,8 @@ class Tally:
     """Read and written."""
     cost: Decimal = Decimal(0)
     """Of the runs whose cost is known."""
+    known_costs: int = 0
+    """Runs whose cost is known."""
     unknown_costs: int = 0
     """Runs that used tokens and whose cost is unknown."""
     tools_from_recording: int = 0
@@ -55,6 +71,8 @@ class Tally:
     """Failed runs by error code."""
     exhausted: str | None = None
     """The bound that was reached, in words; None while there is room."""
+    refused: bool = False
+    """Whether it ended because the first runs were all refused, see `Refusals`."""
     complete: bool = False
     """Whether every run of the recording was played as often as was asked for."""
 
@@ -70,6 +88,7 @@ class Tally:
         self.tokens += tokens
         if result.cost is not None:
             self.cost += Decimal(result.cost.amount)
+            self.known_costs += 1
         elif tokens:
             self.unknown_costs += 1
         self.tools_from_recording += run.tools_from_recording
@@ -85,6 +104,8 @@ class Tally:
             return f"{budget.max_tokens:,} tokens"
         if budget.max_cost is not None and self.cost >= budget.max_cost:
             return f"a cost of {budget.max_cost}"
+        if budget.max_cost is not None and self.unknown_costs and not self.known_costs:
+            return COST_UNKNOWN
         return None
 
 

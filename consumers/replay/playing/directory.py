@@ -4,6 +4,7 @@ Results are only ever appended, each with one write: killed with -9 at any point
 line that was not written whole is cut off when the replay goes on. The disk is told to keep them every second.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from agentstream.consumers.replay.playing.terms import ReplayTerms
 from agentstream.schemas.base import Instant, Int, WireModel
@@ -22,7 +23,10 @@ FORMAT: Final = "agentstream-replay"
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 RESULTS: Final = "results.jsonl"
+BASELINE: Final = "baseline"
+"""In a replay's directory: a replay of its own, of the same runs without the changes."""
 _KEEP_EVERY_S: Final = 1.0
+_LONGEST: Final = 60
 
 
 class ReplayError(Exception):
@@ -187,12 +191,39 @@ def _result(line: bytes, path: Path, number: int) -> ReplayedRun:
 def _check_same(path: Path, manifest: ReplayManifest, wanted: ReplayManifest) -> None:
     if manifest.recording_hash != wanted.recording_hash:
         raise ReplayError(f"{path}: is a replay of another recording ({manifest.recording}); --restart begins anew")
-    before, now = manifest.terms.model_dump(mode="json"), wanted.terms.model_dump(mode="json")
-    different = [name for name in before if before[name] != now[name]]
+    before, now = _flat(manifest.terms), _flat(wanted.terms)
+    different = [
+        f"{name} was {before.get(name, 'not given')}, is {now.get(name, 'not given')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
     if different:
         raise ReplayError(
-            f"{path}: was begun with other terms ({', '.join(different)}); give the same, or --restart begins anew"
+            f"{path}: was begun with other terms ({'; '.join(different)}); give the same, or --restart begins anew"
         )
+
+
+def _flat(terms: ReplayTerms) -> dict[str, str]:
+    """The terms by the names that people give them: `harness.options.text`, and not `changes`."""
+    document = terms.model_dump(mode="json", exclude_none=True)
+    changes = document.pop("changes")
+    return {name: _short(value) for name, value in _leaves({**document, **changes})}
+
+
+def _leaves(document: dict[str, JsonValue], above: str = "") -> Iterator[tuple[str, JsonValue]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _short(value: JsonValue) -> str:
+    text = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
+    if len(text) <= _LONGEST:
+        return text
+    # Two instructions that begin alike must not be told as the same.
+    return f"{text[:_LONGEST]}… ({len(text):,} characters, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _clear(path: Path) -> None:

@@ -21,7 +21,7 @@ from agentstream.consumers.harness.port import (
 )
 from agentstream.consumers.replay.playing.playback import Left, Playback, Playbacks
 from agentstream.consumers.replay.playing.tape import failed_step
-from agentstream.schemas.errors import error_rule
+from agentstream.schemas.errors import ErrorCode, error_rule
 from agentstream.schemas.events import MessageEnded, ToolStarted, TurnEnded
 from agentstream.schemas.messages import Usage
 
@@ -30,6 +30,10 @@ ASKS_FIRST: Final = frozenset({"pi", "scripted"})
 """Harnesses that honour `HarnessRequest.answer_tool`. With any other, tools would really run."""
 _IN_LINE: Final = frozenset({"scripted"})
 """Of them, those that ask from within their own generator."""
+PLAYED: Final = _IN_LINE
+"""Harnesses whose tools are played, and never run."""
+READING: Final = frozenset({"read", "grep", "find", "ls"})
+"""Tools that change nothing. A live replay runs any other only if its terms name it (`real_tools`)."""
 _SAYS_IT_WAITS_S: Final = 0.5
 
 
@@ -103,6 +107,16 @@ class ReplayHarness:
                     return
                 yield _as_recorded(event, request)
 
+    def _acting(self, request: HarnessRequest, playback: Playback) -> Failed | None:
+        """Why a live run must not begin: it could do something that its replay was not asked for."""
+        if playback.terms.mode != "live" or self.kind in PLAYED:
+            return None
+        refused = [name for name in request.tools if name not in READING and name not in playback.terms.real_tools]
+        if not refused:
+            return None
+        detail = f"{', '.join(refused)} would really run, and this replay does not name them as real tools"
+        return Failed(code=ErrorCode.TOOL_NOT_ALLOWED, detail=detail, retriable=False)
+
     def _told(self, request: HarnessRequest, playback: Playback) -> HarnessRequest:
         """The request as the inner harness gets it."""
         if playback.terms.mode == "live":
@@ -128,6 +142,9 @@ class ReplayHarness:
         self, request: HarnessRequest, playback: Playback
     ) -> AsyncGenerator[HarnessEvent | Waiting | Terminal, None]:
         """The inner harness's events, until it is to be stopped while it waits for a tool."""
+        if (refused := self._acting(request, playback)) is not None:
+            yield refused
+            return
         if playback.in_line:
             # To wait for either of two took a fifth of a scripted run's time.
             try:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from agentstream.consumers.replay.playing.budget import Budget, Pace, Tally
@@ -13,6 +13,7 @@ from agentstream.consumers.replay.playing.directory import ReplayDirectory
 from agentstream.consumers.replay.playing.performers import Performer
 from agentstream.consumers.replay.playing.playback import Playback, Playbacks
 from agentstream.consumers.replay.playing.preparing import replayed_id, replayed_request, replayed_session
+from agentstream.consumers.replay.playing.refusals import Refusals
 from agentstream.consumers.replay.playing.tape import Tape, end_step, steps_of
 from agentstream.producers.outcomes import failed_without_run
 from agentstream.schemas.errors import ErrorCode, Problem
@@ -51,6 +52,9 @@ class Player:
         self._performer = performer
         self._playbacks = playbacks
         self._budget = budget or Budget()
+        if self._terms.mode == "frozen":
+            self._budget = replace(self._budget, max_cost=None)  # no model is asked: nothing costs anything
+        self._refusals = Refusals(possible=self._terms.mode != "frozen")
         self._progress = progress
         self._pace = Pace(self._budget.rate)
         self._slots = asyncio.Semaphore(self._budget.concurrency)
@@ -62,11 +66,16 @@ class Player:
         """Play them, in the recording's order; what has its result already is not played again.
 
         Returns when all are played, or the budget is used up: `Tally.exhausted` says so, and the replay can go on with
-        a larger one. Cancelled, what is under way is given up and leaves no result. Raises what reading `runs` and the
-        performer raise, and OSError where results cannot be written.
+        a larger one. So does it where the first runs were all refused before a model was asked, see `Refusals`; these
+        leave no result. Cancelled, what is under way is given up and leaves none, either. Raises what reading `runs`
+        and the performer raise, and OSError where results cannot be written.
         """
         self.count_earlier()
         await self.play_some(runs)
+        if self._refusals.held and not self.tally.finished:
+            self._refuse()
+        elif not self._refusals.all_were:
+            self._keep(*self._refusals.released())
         self.tally.complete = self.tally.exhausted is None
         return self.tally
 
@@ -115,7 +124,8 @@ class Player:
             return
         async with self._slots:
             if self.tally.exhausted is None:
-                self.tally.exhausted = self.tally.reached(self._budget, under_way=self._under_way)
+                under_way = self._under_way + self._refusals.held
+                self.tally.exhausted = self.tally.reached(self._budget, under_way=under_way)
             if self.tally.exhausted is not None:
                 return
             self._under_way += 1
@@ -124,10 +134,19 @@ class Player:
                 replayed = await self._play(run, repeat, asked)
             finally:
                 self._under_way -= 1
-        self._directory.add(replayed)
         lane.relived.answered(run, asked, replayed.result)
-        self.tally.add(replayed)
-        self._progress(self.tally)
+        self._keep(*self._refusals.passed(replayed))
+        if self._refusals.all_were:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self.tally.exhausted, self.tally.refused = self._refusals.why, True
+
+    def _keep(self, *runs: ReplayedRun) -> None:
+        for run in runs:
+            self._directory.add(run)
+            self.tally.add(run)
+            self._progress(self.tally)
 
     async def _play(self, run: RecordedRun, repeat: int, asked: Asked) -> ReplayedRun:
         terms, replay = self._terms, self._directory.manifest.id

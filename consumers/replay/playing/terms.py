@@ -28,12 +28,17 @@ class ReplayTerms(WireModel):
         description="hybrid, a tool call that the recording has no answer to: stop the run, tell the model that it "
         "failed, or run the real tool if it is one of `real_tools`.",
     )
-    real_tools: tuple[ToolName, ...] = Field(default=(), description="Tools that `on_miss: real` may really run.")
+    real_tools: tuple[ToolName, ...] = Field(
+        default=(),
+        description="Tools that may really run: hybrid, on a miss; live, those that do more than read.",
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if self.on_miss != "stop" and self.mode != "hybrid":
             raise ValueError(f"on_miss {self.on_miss} is for hybrid replays, this one is {self.mode}")
-        if (self.on_miss == "real") != bool(self.real_tools):
+        if self.mode == "frozen" and self.real_tools:
+            raise ValueError("no tool really runs in a frozen replay: real tools are for hybrid and live ones")
+        if self.mode == "hybrid" and (self.on_miss == "real") != bool(self.real_tools):
             raise ValueError("on_miss real and the names of real tools go together")
         return self

@@ -1,0 +1,61 @@
+"""What a replay refuses before its first run: tools that would act, models that nobody could ask."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from tests.integration.replay_fixtures import Terminal
+
+PI = {"AGENTSTREAM_HARNESSES": "pi,scripted", "AGENTSTREAM_TOOLS": "bash,read"}
+
+
+async def _cases(home: Path, *parameters: Mapping[str, JsonValue], environment: Mapping[str, str]) -> Terminal:
+    """A recording of cases that ask for Pi, and for this."""
+    lines = [{"input": "hi", "parameters": {"harness": {"kind": "pi"}, **each}} for each in parameters]
+    (home / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    terminal = Terminal(home=home, environment={**PI, **environment})
+    async with terminal.command("capture", "recording", "--import", "cases.jsonl") as process:
+        _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+    return terminal
+
+
+@pytest.mark.parametrize(
+    ("tools", "named", "refused"),
+    [
+        (["bash", "read"], (), "bash would really run, and may do more than read: --real-tools bash allows it"),
+        (["bash", "read"], ("--real-tools", "bash"), None),
+        (["read"], (), None),
+    ],
+)
+async def test_live_runs_do_more_than_read_only_if_their_tools_are_named(
+    tmp_path: Path, tools: list[JsonValue], named: tuple[str, ...], refused: str | None
+) -> None:
+    # The model of no provider: with the tools allowed, that is the next thing to be refused, and still nothing ran.
+    terminal = await _cases(tmp_path, {"tools": tools}, environment={"AGENTSTREAM_MODEL": "nobody/nothing"})
+    _, err = await terminal.said(*named, code=2)
+    if refused is not None:
+        assert refused in err
+        assert "tools that really run" not in err
+    else:
+        assert f"tools that really run: {', '.join(map(str, tools))}\n" in err
+        assert "there are no credentials for nobody/nothing here" in err
+    assert terminal.finished() == []
+
+
+async def test_a_model_without_credentials_is_said_before_the_first_run(tmp_path: Path) -> None:
+    named: Mapping[str, JsonValue] = {"model": "openai/gpt-5-mini", "credentials": "team"}
+    terminal = await _cases(tmp_path, {}, named, environment={"OPENAI_API_KEY": "sk-a", "AGENTSTREAM_MODEL": "o/p"})
+    _, err = await terminal.said("--model", "anthropic/claude-haiku-4-5", code=2)
+    assert "there are no credentials for anthropic/claude-haiku-4-5 and credentials named team here" in err
+    assert "set OPENAI_API_KEY or ANTHROPIC_API_KEY" in err
+
+
+async def test_a_bound_on_money_is_refused_where_no_price_is_known(tmp_path: Path) -> None:
+    terminal = await _cases(tmp_path, {}, environment={})
+    _, err = await terminal.said("--max-cost", "5", code=2)
+    assert "--max-cost cannot hold: nobody knows what these runs cost" in err
+    assert terminal.finished() == []
