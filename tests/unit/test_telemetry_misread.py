@@ -45,10 +45,11 @@ def test_a_sampler_that_is_not_the_one_that_was_meant_is_told(
     assert all(each.startswith(line or "") for each in said)
 
 
-CHARACTERS = st.text(st.characters(max_codepoint=0x2FF, exclude_characters=","), max_size=6)
+NAMES = st.sampled_from(["x-a", "a%20b", "", " a ", "\ta"]) | st.sampled_from('@:;"\\/(é[{|~^').map("a{}".format)
+VALUES = st.text(st.sampled_from('a-:;="\\/ \té\x7f%@'), max_size=2)
 
 
-@given(st.lists(st.tuples(CHARACTERS, CHARACTERS) | CHARACTERS, max_size=4))
+@given(st.lists(st.tuples(NAMES, VALUES) | NAMES, max_size=2))
 def test_headers_are_told_if_the_exporter_leaves_one_out_and_only_then(parts: list[tuple[str, str] | str]) -> None:
     texts = [part if isinstance(part, str) else "=".join(part) for part in parts]
     left_out = any(text.strip() and not parse_env_headers(text, liberal=True) for text in texts)
