@@ -79,7 +79,25 @@ def _secrets(settings: Settings) -> Iterator[str]:
     for target in settings.trace_targets.values():
         for value in _trace_headers(target).values():
             yield from (value, value.rpartition(" ")[2])
+    if (token := pi_http_token(settings)) is not None:
+        yield token
     yield from telemetry_secrets()
+
+
+def pi_http_token(settings: Settings) -> str | None:
+    """The token between `pi-http` and its sidecar, where there is one. Raises SettingsError."""
+    path = settings.pi_http_token_file
+    if path is None:
+        return _secret(settings.pi_http_token)
+    if settings.pi_http_token is not None:
+        raise SettingsError("AGENTSTREAM_PI_HTTP_TOKEN and AGENTSTREAM_PI_HTTP_TOKEN_FILE: set one of them")
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"AGENTSTREAM_PI_HTTP_TOKEN_FILE: cannot be read ({type(error).__name__})") from None
+    if not token.isascii() or not token.isprintable() or not token:
+        raise SettingsError("AGENTSTREAM_PI_HTTP_TOKEN_FILE: must hold one line of ASCII, the token")
+    return token
 
 
 def _trace_target(name: str, given: TraceTargetSettings) -> TraceTarget:

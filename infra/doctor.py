@@ -5,12 +5,13 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from aiokafka.errors import KafkaError
 
 from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
 from agentstream.infra.connection import named_credentials, redactor, trace_targets
-from agentstream.infra.harnesses import open_harnesses
+from agentstream.infra.harnesses import PI, is_loopback, open_harnesses
 from agentstream.infra.interface import Interface, read_interface
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import SettingsError, unknown_variables
@@ -66,6 +67,8 @@ async def examine(settings: Settings, connect: Callable[[], tuple[KafkaConnectio
     else:
         async for check in _cluster(settings, connection, topics):
             yield check
+    for check in _way_to_sidecar(settings):
+        yield check
     async for check in _harnesses(settings):
         yield check
     for check in _agent(settings):
@@ -131,7 +134,22 @@ async def _harnesses(settings: Settings) -> AsyncIterator[Check]:
     except ToolMissing as error:
         yield _broken("harness", error.what, error.how_to_get_it)
     except (SidecarUnavailable, TimeoutError) as error:
-        yield _broken("harness pi", str(error) or "did not start in time", "Run it with --debug to see its output.")
+        yield _no_sidecar(settings, str(error) or "did not start in time")
+
+
+def _no_sidecar(settings: Settings, why: str) -> Check:
+    if "pi" in settings.harnesses:
+        return _broken("harness pi", why, "Run it with --debug to see its output.")
+    return _broken("harness pi-http", why, "Start it with `agentstream sidecar`, or correct AGENTSTREAM_PI_HTTP_*.")
+
+
+def _way_to_sidecar(settings: Settings) -> list[Check]:
+    """Requests to a sidecar carry the keys of providers."""
+    url = urlsplit(settings.pi_http_url or "")
+    if "pi-http" not in settings.harnesses or url.scheme == "https" or is_loopback(url.hostname or "localhost"):
+        return []
+    found = f"keys of providers travel unencrypted to {url.hostname}"
+    return [_warning("way to the sidecar", found, "Put TLS before it and say https, or keep the network to itself.")]
 
 
 def _agent(settings: Settings) -> list[Check]:
@@ -172,7 +190,7 @@ def _probed(name: str, probed: "Probe") -> Check:
 
 def _credentials(settings: Settings) -> Check:
     names = ", ".join(f"{name} ({each.provider})" for name, each in named_credentials(settings).items())
-    if names or "pi" not in settings.harnesses:
+    if names or not PI.intersection(settings.harnesses):
         return _ok("credentials", names or "none needed")
     return _warning(
         "credentials", "none", "Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or add [credentials.NAME] to agentstream.toml."
@@ -182,7 +200,7 @@ def _credentials(settings: Settings) -> Check:
 def _model(settings: Settings, interface: Interface) -> Check:
     model = interface.defaults.get("model")
     if not isinstance(model, str):
-        if "pi" not in settings.harnesses:
+        if not PI.intersection(settings.harnesses):
             return _ok("model", "none needed")
         return _warning("model", "none by default", "Set AGENTSTREAM_MODEL=provider/id, or name it in every request.")
     provider = model.partition("/")[0]

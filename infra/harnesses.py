@@ -6,18 +6,25 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from agentstream.consumers.harness.launcher import bubblewrap_prefix
 from agentstream.consumers.harness.pi import PiHarness, PiSettings
+from agentstream.consumers.harness.pi_http import PiHttpHarness
+from agentstream.consumers.harness.pi_http_stream import HttpPlace
 from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.connection import pi_http_token
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import SettingsError
 from agentstream.infra.toolchain import Progress, ToolMissing, ensure_pi_sidecar, find_node, quiet
 
-AVAILABLE = ("pi", "scripted")
+AVAILABLE = ("pi", "pi-http", "scripted")
+PI = frozenset({"pi", "pi-http"})
+"""Those that run Pi, here or elsewhere."""
 PI_TOOLS = ("bash", "read", "write", "edit", "grep", "find", "ls")
 _FOR_THE_SIDECAR = (
     "HTTP_PROXY",
@@ -39,7 +46,7 @@ async def open_harnesses(
     """The allowed harnesses by kind, open. Closes them, and all their processes, at the end.
 
     Raises SettingsError as `check_kinds`, ToolMissing for a missing Node or Pi, and the Pi sidecar's
-    SidecarUnavailable if it does not start.
+    SidecarUnavailable if it does not start, or that of `pi-http` is not there.
     """
     check_kinds(settings)
     async with AsyncExitStack() as stack:
@@ -47,6 +54,9 @@ async def open_harnesses(
         if "pi" in settings.harnesses:
             harness = PiHarness(pi_settings(settings, progress), redactor=redactor)
             harnesses["pi"] = await stack.enter_async_context(harness)
+        if "pi-http" in settings.harnesses:
+            remote = PiHttpHarness(http_place(settings), redactor=redactor)
+            harnesses["pi-http"] = await stack.enter_async_context(remote)
         if "scripted" in settings.harnesses:
             harnesses["scripted"] = await stack.enter_async_context(ScriptedHarness())
         yield {kind: harnesses[kind] for kind in settings.harnesses}
@@ -59,10 +69,32 @@ def check_kinds(settings: Settings) -> None:
             raise SettingsError(
                 f"AGENTSTREAM_HARNESSES: there is no harness {kind!r}; there are {', '.join(AVAILABLE)}"
             )
+    if "pi-http" in settings.harnesses:
+        http_place(settings)
     # The scripted harness plays any tool.
     unknown = [tool for tool in settings.tools if tool not in PI_TOOLS]
     if unknown and "scripted" not in settings.harnesses:
         raise SettingsError(f"AGENTSTREAM_TOOLS: there is no tool {unknown[0]!r}; there are {', '.join(PI_TOOLS)}")
+
+
+def http_place(settings: Settings) -> HttpPlace:
+    """Where the sidecar of `pi-http` is. Raises SettingsError."""
+    url = settings.pi_http_url
+    if url is None:
+        raise SettingsError("AGENTSTREAM_PI_HTTP_URL: is not set, and the harness pi-http needs it")
+    if urlsplit(url).username is not None or urlsplit(url).password is not None:
+        raise SettingsError("AGENTSTREAM_PI_HTTP_URL: must hold no password: use AGENTSTREAM_PI_HTTP_TOKEN")
+    return HttpPlace(url=url, token=pi_http_token(settings))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches the address. A name other than localhost is none."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def pi_settings(settings: Settings, progress: Progress = quiet) -> PiSettings:

@@ -8,6 +8,8 @@ from pydantic import JsonValue
 from agentstream.consumers.agent_config import EffectiveParameters, WorkerAgentConfig, admit, findings
 from agentstream.consumers.agent_files import Finding
 from agentstream.consumers.harness.pi import PiHarness, PiSettings
+from agentstream.consumers.harness.pi_http import PiHttpHarness
+from agentstream.consumers.harness.pi_http_stream import HttpPlace
 from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.infra.compose import agent_config
@@ -67,6 +69,7 @@ def read_interface(settings: Settings) -> Interface:
     check_kinds(settings)
     closed: dict[str, Harness] = {
         "pi": PiHarness(PiSettings(node=Path("node"), sidecar=Path("main.js"), temporary=Path())),
+        "pi-http": PiHttpHarness(HttpPlace(url="http://sidecar")),
         "scripted": ScriptedHarness(),
     }
     config = agent_config(settings, {kind: closed[kind] for kind in settings.harnesses})

@@ -222,6 +222,13 @@ class Settings(_Settings):
     sandbox: Literal["none", "bubblewrap"] = Field(
         default="none", description="Where the shell tool runs: bubblewrap keeps it in its directory (Linux)."
     )
+    pi_http_url: Url | None = Field(
+        default=None, description="Where the sidecar of the harness `pi-http` listens, such as http://127.0.0.1:8790."
+    )
+    pi_http_token: SecretStr | None = Field(
+        default=None, description="What `pi-http` shows it, and `agentstream sidecar` asks for; a secret."
+    )
+    pi_http_token_file: FilePath | None = Field(default=None, description="A file that holds the token instead.")
     http_port: int = Field(
         default=0, ge=0, le=65_535, description="Port of /livez, /readyz, /status and /metrics of a worker; 0: none."
     )

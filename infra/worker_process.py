@@ -13,6 +13,7 @@ from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
 from agentstream.infra.garbage import seldom_collected
+from agentstream.infra.harnesses import PI
 from agentstream.infra.http_port import HttpPort
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import unknown_variables
@@ -113,7 +114,7 @@ def say_findings(plan: WorkerPlan) -> None:
     for found in findings(plan.agent_config):
         where = found.file if found.field is None else f"{found.file}, {found.field}"
         log.warning("%s: %s; %s", where, found.problem, found.took_effect)
-    if "pi" in plan.harnesses and (lacking := _lacking(plan.agent_config)):
+    if PI.intersection(plan.harnesses) and (lacking := _lacking(plan.agent_config)):
         log.warning(lacking)
 
 

@@ -1,0 +1,50 @@
+"""The Pi sidecar as a process of its own: listens until a signal, lets runs go on for a while, leaves."""
+
+import asyncio
+import logging
+
+from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
+from agentstream.consumers.harness.sidecar_server import Serving, SidecarServer
+from agentstream.infra.connection import pi_http_token, redactor
+from agentstream.infra.harnesses import is_loopback, pi_settings
+from agentstream.infra.settings import Settings
+from agentstream.infra.settings_file import SettingsError
+from agentstream.infra.worker_process import stop_on_signals
+
+log = logging.getLogger(__name__)
+LISTENING = "sidecar listens"
+"""The event that says that requests are answered; with host, port and the pid of Node."""
+
+
+async def run_sidecar(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then let runs finish; a second signal ends the process at once.
+
+    Raises SettingsError for an address that needs a token and has none, ToolMissing, and SidecarUnavailable if it
+    cannot listen or ended by itself.
+    """
+    token = pi_http_token(settings)
+    if token is None and not is_loopback(host):
+        raise SettingsError(
+            f"AGENTSTREAM_PI_HTTP_TOKEN: is not set, and others can reach {host}: whoever does could run tools here"
+        )
+    serving = Serving(host=host, port=port, token=token, grace_s=settings.grace_seconds)
+    stop = asyncio.Event()
+    with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
+        async with SidecarServer(pi_settings(settings, log.info), serving, redactor=redactor(settings)) as server:
+            log.info(LISTENING, extra={"host": host, "port": server.port, "pid": server.pid})
+            await _until(stop, server)
+    log.info("sidecar ended")
+
+
+async def _until(stop: asyncio.Event, server: SidecarServer) -> None:
+    ended = asyncio.create_task(server.ended(), name="sidecar-ended")
+    stopping = asyncio.create_task(stop.wait(), name="stopping")
+    try:
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            raise SidecarUnavailable(f"the Node process of the sidecar ended with {await ended}: start it again")
+        await server.stop()
+    finally:
+        for task in (ended, stopping):
+            task.cancel()
+        await asyncio.gather(ended, stopping, return_exceptions=True)
