@@ -13,6 +13,7 @@ from agentstream.infra.cli.exits import HELP
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
 from agentstream.infra.cli.shadow_command import shadow
+from agentstream.infra.cli.sidecar_command import sidecar
 
 app = typer.Typer(
     name="agentstream",
@@ -33,6 +34,7 @@ app.command(epilog=examples("capture"))(capture)
 app.command(epilog=examples("replay"))(replay)
 app.command(epilog=examples("compare"))(compare)
 app.command(epilog=examples("shadow"))(shadow)
+app.command(epilog=examples("sidecar"))(sidecar)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

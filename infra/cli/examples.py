@@ -19,6 +19,10 @@ _LINES: Final[Mapping[str, tuple[str, ...]]] = {
         "AGENTSTREAM_AGENT_DIR=my-agent agentstream dev",
     ),
     "worker": ("KAFKA_BOOTSTRAP_SERVERS=broker-1:9092 AGENTSTREAM_MODEL=openai/gpt-5-mini agentstream worker",),
+    "sidecar": (
+        "agentstream sidecar",
+        "AGENTSTREAM_PI_HTTP_TOKEN_FILE=/run/secrets/pi-token agentstream sidecar --host 0.0.0.0 --port 8790",
+    ),
     "invoke": (
         "agentstream invoke 'Hello, who are you?'",
         "agentstream invoke --session s1 --set limits.max_turns=3 --agents-md AGENTS.md 'And now?'",

@@ -26,7 +26,7 @@ from agentstream.schemas.events import MessageEnded, ToolStarted, TurnEnded
 from agentstream.schemas.messages import Usage
 
 PROVIDER: Final = "playback"
-ASKS_FIRST: Final = frozenset({"pi", "scripted"})
+ASKS_FIRST: Final = frozenset({"pi", "pi-http", "scripted"})
 """Harnesses that honour `HarnessRequest.answer_tool`. With any other, tools would really run."""
 _IN_LINE: Final = frozenset({"scripted"})
 """Of them, those that ask from within their own generator."""
