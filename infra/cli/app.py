@@ -10,6 +10,7 @@ from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
+from agentstream.infra.cli.invoke_command import invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
 from agentstream.infra.cli.shadow_command import shadow
@@ -30,6 +31,7 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(recording_app, name="recording")
+app.command(epilog=examples("invoke"))(invoke)
 app.command(epilog=examples("capture"))(capture)
 app.command(epilog=examples("replay"))(replay)
 app.command(epilog=examples("compare"))(compare)
@@ -89,38 +91,6 @@ def worker(
     from agentstream.infra.cli.serving import run_worker_command
 
     run_worker_command(context.obj, stop_at_eof=stop_at_eof)
-
-
-@app.command(epilog=examples("invoke"))
-def invoke(  # noqa: PLR0913, PLR0917  # each is an option
-    context: typer.Context,
-    text: Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.")],
-    session: Annotated[str | None, typer.Option("--session", help="Session: its runs happen in order.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="provider/id")] = None,
-    agents_md: Annotated[
-        Path | None, typer.Option("--agents-md", help="File with instructions.", exists=True, dir_okay=False)
-    ] = None,
-    harness: Annotated[str | None, typer.Option("--harness", help="pi, scripted, …")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter: tools=bash,read · limits.max_turns=3 · harness.options.text=hi"),
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result, or print where it lies.")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the result.")] = 600.0,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the agent and watch it answer: the text on stdout, all else on stderr."""
-    from agentstream.infra.cli.invoking import Asked, run_invoke
-
-    asked = Asked(
-        text=text,
-        session=session,
-        model=model,
-        agents_md=agents_md,
-        harness=harness,
-        assignments=tuple(assignments or ()),
-    )
-    run_invoke(context.obj, asked, wait=wait, timeout=timeout, as_json=as_json)
 
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run: the id of its request.")]

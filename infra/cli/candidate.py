@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from agentstream.consumers.replay.playing.budget import Budget
-    from agentstream.infra.cli.invoking import Asked
+    from agentstream.infra.cli.asking import Asked
 
 Model = Annotated[str | None, typer.Option("--model", help="provider/id")]
 AgentsMd = Annotated[
@@ -32,7 +32,7 @@ MaxCost = Annotated[
 
 def changes(model: str | None, agents_md: Path | None, harness: str | None, assignments: list[str] | None) -> "Asked":
     """What is different from what was recorded, as `invoke` takes it."""
-    from agentstream.infra.cli.invoking import Asked
+    from agentstream.infra.cli.asking import Asked
 
     return Asked(
         text="",

@@ -26,7 +26,9 @@ _LINES: Final[Mapping[str, tuple[str, ...]]] = {
     "invoke": (
         "agentstream invoke 'Hello, who are you?'",
         "agentstream invoke --session s1 --set limits.max_turns=3 --agents-md AGENTS.md 'And now?'",
-        "git diff | agentstream invoke - --no-wait --json",
+        "agentstream invoke --continue s1 'And in one word?'",
+        "git diff | agentstream invoke --model openai/gpt-5-mini --json",
+        "agentstream invoke --file requests.jsonl --output results.jsonl --concurrency 32",
     ),
     "cancel": ("agentstream cancel RUN_ID --reason 'not needed any more' --wait",),
     "where": ("agentstream where RUN_ID", "agentstream where RUN_ID --json --last 1000000"),

@@ -15,10 +15,9 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 
 HELP: Final = (
-    "Exit codes: 0 done · 1 the run failed or is not found, a plan was refused, doctor found something broken or compare "
-    "says failed · "
-    "2 wrong usage or settings, or could not be judged · 3 Kafka, the harness or a tool is not available · "
-    "4 no result in time · 70 a bug of ours · 130 interrupted"
+    "Exit codes: 0 done · 1 the run failed or is not found, a plan was refused, doctor found something broken or "
+    "compare says failed · 2 wrong usage or settings, or could not be judged · 3 Kafka, the harness or a tool is not "
+    "available · 4 no result in time · 70 a bug of ours · 130 interrupted"
 )
 _BY_NAME: Final = {
     # By name, since importing their modules to ask `isinstance` would cost every command half a second.
@@ -36,6 +35,9 @@ _BY_NAME: Final = {
     "ResultUnreadable": FAILED,
     "ResultExpired": FAILED,
     "RunIdTaken": USAGE,
+    "SessionUnknown": FAILED,
+    "SessionBusy": FAILED,
+    "HistoryLost": FAILED,
     "ReplayError": USAGE,
     "ComparisonError": USAGE,
     "DockerException": UNAVAILABLE,
@@ -102,7 +104,7 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     if isinstance(error, CommandError):
         known = error.code
     if "UsageError" in names:
-        said = " ".join(str(getattr(error, "format_message", lambda: text)()).split())
+        said = " ".join(str(getattr(error, "format_message", lambda: text)()).split()).replace("Value error, ", "")
         text, known = f"{said} (`agentstream --help` lists commands and options)", USAGE
     elif "TopicMissing" in names:
         text = f"{text}, or this user may not see it; `agentstream topics apply` makes what is missing"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -19,11 +20,35 @@ class Screen:
     def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
+        self._status = False
 
     @property
     def for_people(self) -> bool:
         """Whether stdout is a terminal."""
         return _shows_colours(self._out)
+
+    @property
+    def notes_for_people(self) -> bool:
+        """Whether stderr is a terminal."""
+        return _shows_colours(self._err)
+
+    def status(self, line: str) -> None:
+        """A line that the next one replaces, on a terminal; else a note. An empty one takes it away."""
+        if not self.notes_for_people:
+            if line:
+                self.note(line)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        self._clear_status()
+        self._err.write(styled(line[:width], "dim") if line else "")
+        self._err.flush()
+        self._status = bool(line)
+
+    def _clear_status(self) -> None:
+        if self._status:
+            self._err.write("\r\x1b[K")
+            self._err.flush()
+            self._status = False
 
     def out(self, line: str) -> None:
         """A line of the command's result."""
@@ -31,6 +56,7 @@ class Screen:
 
     def piece(self, text: str) -> None:
         """A piece of the result, at once."""
+        self._clear_status()
         try:
             self._out.write(text)
             self._out.flush()
@@ -43,6 +69,7 @@ class Screen:
 
     def note(self, line: str, style: str = "dim") -> None:
         """A line about what happens."""
+        self._clear_status()
         self._err.write(f"{styled(line, style) if _shows_colours(self._err) else line}\n")
         self._err.flush()
 

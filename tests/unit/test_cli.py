@@ -9,6 +9,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from agentstream.infra.broker import BrokerError
+from agentstream.infra.cli.asking import Asked, request_options
 from agentstream.infra.cli.exits import (
     BUG,
     FAILED,
@@ -19,7 +20,6 @@ from agentstream.infra.cli.exits import (
     CommandError,
     exit_code,
 )
-from agentstream.infra.cli.invoking import Asked, request_options
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.settings_file import SettingsError
 from agentstream.infra.toolchain import ToolMissing

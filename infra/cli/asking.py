@@ -1,0 +1,136 @@
+"""What `invoke`, `chat` and `replay` are told of a request on the command line, and what becomes of it."""
+
+import difflib
+import json
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue
+
+from agentstream.consumers.client.requests import RequestOptions
+from agentstream.infra.cli.exits import USAGE, fail
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
+
+_NESTED: Mapping[str, type[BaseModel]] = {"limits": Limits, "retry": Retry, "harness": HarnessChoice}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What stands on the command line."""
+
+    text: str
+    """The question; `-` for stdin."""
+    session: str | None
+    """The session."""
+    model: str | None
+    """`provider/id`."""
+    agents_md: Path | None
+    """A file with instructions."""
+    harness: str | None
+    """The harness."""
+    assignments: tuple[str, ...]
+    """`name=value`, each a parameter or `metadata.name`."""
+    continued: str | None = None
+    """The session whose history is sent along."""
+
+
+def request_options(asked: Asked) -> RequestOptions:
+    """Options of the command line as those of a request. Fails for an assignment that is none."""
+    parameters, metadata = _assigned(asked.assignments)
+    if asked.model is not None:
+        if not all(asked.model.partition("/")):
+            fail(f"--model {asked.model}: write it as provider/id, such as openai/gpt-5-mini", USAGE)
+        parameters["model"] = asked.model
+    if asked.harness is not None:
+        _assign(parameters, "harness.kind", asked.harness)
+    if asked.agents_md is not None:
+        parameters["agents_md"] = _file(asked.agents_md)
+    options: RequestOptions = {"parameters": parameters}
+    if metadata:
+        options["metadata"] = metadata
+    if asked.session is not None:
+        options["session_id"] = asked.session
+    return options
+
+
+def _assigned(assignments: Iterable[str]) -> tuple[dict[str, JsonValue], dict[str, str]]:
+    """Parameters and metadata that `--set` gives."""
+    parameters: dict[str, JsonValue] = {}
+    metadata: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name:
+            fail(f"--set {assignment}: write it as name=value, such as --set limits.max_turns=3", USAGE)
+        if name.startswith("metadata."):
+            metadata[name.removeprefix("metadata.")] = text
+        else:
+            _assign(parameters, name, _value(name, text))
+    if unknown := unknown_parameter(parameters):
+        fail(f"--set {unknown}", USAGE)
+    return parameters, metadata
+
+
+def said_on_stdin() -> str:
+    """All of stdin as text. Fails for what is not UTF-8."""
+    raw = sys.stdin.buffer.read()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return fail(f"stdin is not UTF-8 text (at byte {error.start})", USAGE)
+
+
+def _file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        return fail(f"--agents-md {path}: {error.strerror}", USAGE)
+    except UnicodeDecodeError as error:
+        return fail(f"--agents-md {path}: not UTF-8 text (at byte {error.start})", USAGE)
+
+
+def unknown_parameter(parameters: Mapping[str, object]) -> str | None:
+    """What to say of the first parameter that does not exist.
+
+    Workers ignore what they do not know, for the sake of newer callers: a typo had no effect and no word.
+    """
+    for name, value in parameters.items():
+        if unknown := unknown_name(name, AgentParameters.model_fields):
+            return unknown
+        if name in _NESTED and isinstance(value, Mapping):
+            for inner in value:
+                if unknown := unknown_name(str(inner), _NESTED[name].model_fields, f"{name}."):
+                    return unknown
+    return None
+
+
+def unknown_name(name: str, known: Collection[str], prefix: str = "", kind: str = "parameter") -> str | None:
+    """What to say of a name that is none of these; None if it is one."""
+    if name in known:
+        return None
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{prefix}{name}: there is no such {kind}; {advice}"
+
+
+def _assign(parameters: dict[str, JsonValue], name: str, value: JsonValue) -> None:
+    *path, last = name.split(".")
+    place = parameters
+    for step in path:
+        inner = place.setdefault(step, {})
+        if not isinstance(inner, dict):
+            fail(f"--set {name}: {step} is set to something else already", USAGE)
+        place = inner
+    place[last] = value
+
+
+def _value(name: str, text: str) -> JsonValue:
+    """JSON where it is JSON, else the text itself; a list of tools may be written with commas."""
+    try:
+        value: JsonValue = json.loads(text)
+    except ValueError:
+        value = text
+    if name == "tools" and isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
