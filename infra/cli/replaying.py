@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from agentstream.consumers.replay.playing import Budget, Player, ReplayDirectory, ReplayManifest, ReplayTerms, Tally
 from agentstream.consumers.replay.playing.directory import BASELINE
 from agentstream.consumers.replay.recording.files import RecordingReader
-from agentstream.infra.cli.invoking import Asked, request_options
+from agentstream.infra.cli.asking import Asked, request_options
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.cli.replay_checks import check_changes, check_models, check_tools, needs_of

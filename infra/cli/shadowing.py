@@ -21,7 +21,7 @@ from agentstream.consumers.replay.shadowing.following import EndedRuns
 from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_nobody
-from agentstream.infra.cli.invoking import Asked
+from agentstream.infra.cli.asking import Asked
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.evaluations import evaluations_published
 from agentstream.infra.cli.exits import USAGE, fail
