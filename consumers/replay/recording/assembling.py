@@ -25,7 +25,7 @@ def assemble(
     gaps: tuple[Gap, ...] = ("no_result",)
     if result is not None:
         events = _events(record for record in records if record.attempt_id == result.attempt_id)
-        gaps = _gaps(result, events)
+        gaps = gaps_of(result, events)
     # All of it was validated a moment ago; doing it again for every event is a third of what a recording costs.
     return RecordedRun.model_construct(
         run_id=request.id or "",
@@ -44,7 +44,8 @@ def _events(records: Iterable[StreamEvents]) -> tuple[ReadEvent, ...]:
     return tuple(by_seq[seq] for seq in sorted(by_seq))
 
 
-def _gaps(result: InvokeResult, events: tuple[ReadEvent, ...]) -> tuple[Gap, ...]:
+def gaps_of(result: InvokeResult, events: tuple[ReadEvent, ...]) -> tuple[Gap, ...]:
+    """What is missing of the events of an attempt. Each `seq` stands there once."""
     # `seq` has no gaps within an attempt, so that counting them is enough; `deltas: partial` says that some were
     # never published, and those may come after `last_seq`.
     missing = sum(event.seq <= result.last_seq for event in events) < result.last_seq + 1

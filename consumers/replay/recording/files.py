@@ -51,11 +51,16 @@ class RecordingReader:
     def open(cls, directory: Path, *, verify: bool = True, allow_empty: bool = False) -> Self:
         """Check the manifest, that each file is there and whole, and with `verify` its hash (1 s for about 1 GB).
 
-        Raises RecordingError for what is no recording, unfinished, of a newer version, truncated, changed or empty.
+        Raises RecordingError for what is no recording, unfinished, of a newer version, truncated, changed or empty,
+        and where runs lie beside it that its manifest does not name.
         """
         manifest = read_manifest(directory)
         for part in manifest.files:
             _check(directory / part.name, part, verify=verify)
+        named = {part.name for part in manifest.files}
+        if surplus := sorted(path.name for path in directory.glob("runs-*.jsonl") if path.name not in named):
+            # Of another recording that was copied over this one, say: half of what lies here would silently not count.
+            raise RecordingError(f"{directory / surplus[0]}: the manifest does not name it; move it away")
         if manifest.runs == 0 and not allow_empty:
             raise RecordingError(f"{directory}: the recording is empty, it holds no runs")
         return cls(directory, manifest)

@@ -79,13 +79,14 @@ class Rules:
         """The run without what must not leave; the same object if nothing of it was there. Raises RecordingError."""
         return self.line(run)[0]
 
-    def line(self, run: RecordedRun) -> tuple[RecordedRun, bytes]:
-        """The same, and its bytes: looking for secrets makes them, and they need not be made twice."""
-        value = run.to_bytes()
+    def line(self, run: RecordedRun, value: bytes | None = None) -> tuple[RecordedRun, bytes]:
+        """The same, and its bytes. `value`: those of the run as it is, where they were made already."""
+        value = value or run.to_bytes()
         if not self._patterns and not self._paths and not self._holds_secret(run, value):
             return run, value
         clean = self._cleaned(run)
-        return clean, value if clean is run else clean.to_bytes()
+        # Made anew in any case: what was given may hold more than the run, fields that a newer version wrote.
+        return clean, clean.to_bytes()
 
     def _cleaned(self, run: RecordedRun) -> RecordedRun:
         found: Counter[str] = Counter()

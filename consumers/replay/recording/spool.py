@@ -64,6 +64,8 @@ class ResultRow:
 class RunRow:
     """All that was found of a run."""
 
+    run_id: str
+    session_id: str
     place: int
     turn: int
     partition: int
@@ -212,13 +214,15 @@ class Spool:
     def runs(self, after: int) -> Iterator[RunRow]:
         """All runs in their order, those behind a place. Notes may be written meanwhile."""
         cursor = self._db.execute(
-            'SELECT number, place, turn, partition, "offset", timestamp_ms, request, result FROM runs '
-            "WHERE place > ? ORDER BY place",
+            'SELECT number, run_id, session_id, place, turn, partition, "offset", timestamp_ms, request, result '
+            "FROM runs WHERE place > ? ORDER BY place",
             (after,),
         )
-        for number, place, turn, partition, offset, timestamp_ms, request, result in cursor:
+        for number, run_id, session_id, place, turn, partition, offset, timestamp_ms, request, result in cursor:
             values = self._db.execute("SELECT value FROM events WHERE run = ? ORDER BY first_seq", (number,))
             yield RunRow(
+                run_id=run_id,
+                session_id=session_id,
                 place=place,
                 turn=turn,
                 partition=partition,

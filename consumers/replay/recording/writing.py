@@ -13,6 +13,7 @@ from agentstream.consumers.replay.recording.files import About, RecordingWriter,
 from agentstream.consumers.replay.recording.manifest import Manifest, RecordingError, TopicRange
 from agentstream.consumers.replay.recording.progress import Progress
 from agentstream.consumers.replay.recording.redacting import Rules
+from agentstream.consumers.replay.recording.splicing import splice
 from agentstream.consumers.replay.recording.spool import RunRow, Spool
 from agentstream.schemas.codec import decode_events
 from agentstream.schemas.events import StreamEvents
@@ -44,7 +45,7 @@ def write_recording(
     with _writer(directory, spool, rules) as writer:
         before = writer.runs
         for row in spool.runs(before):
-            writer.append(*rules.line(_run(row, topics)))
+            writer.append(*rules.line(*_run(row, topics)))
             if writer.runs % NOTED_EVERY == 0 or writer.runs == total:
                 writer.flush()
                 spool.note("written", {"runs": writer.runs, "redacted": rules.counts})
@@ -86,17 +87,19 @@ def _writer(directory: Path, spool: Spool, rules: Rules) -> RecordingWriter:
     return writer
 
 
-def _run(row: RunRow, topics: Topics) -> RecordedRun:
-    request = InvokeRequest.model_validate_json(row.request)
-    result = None if row.result is None else InvokeResult.model_validate_json(row.result)
+def _run(row: RunRow, topics: Topics) -> tuple[RecordedRun, bytes | None]:
     source = SourceRecord(
         topic=topics.invoke_requests, partition=row.partition, offset=row.offset, timestamp_ms=row.timestamp_ms
     )
+    if spliced := splice(row, source):
+        return spliced
+    request = InvokeRequest.model_validate_json(row.request)
+    result = None if row.result is None else InvokeResult.model_validate_json(row.result)
     where = Position(topic=topics.stream_deltas, partition=row.partition, offset=0)
     decoded = (decode_events(Record(position=where, timestamp_ms=0, key=None, value=value)) for value in row.events)
     # A record that cannot be read leaves a hole in `seq`, and the run says so.
     events = [found for found in decoded if isinstance(found, StreamEvents)]
-    return assemble(request, result, events, source=source, turn=row.turn)
+    return assemble(request, result, events, source=source, turn=row.turn), None
 
 
 def _topics_read(spool: Spool) -> list[TopicRange]:
