@@ -69,6 +69,18 @@ class Silence:
         return NOBODY if self._heard_any else NOT_TAKEN
 
 
+class BrokerSilence(Silence):
+    """The same where no run is waited for: only the brokers are missed."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        self._worker_due = None
+
+    def spoke(self, now: float) -> None:
+        """The brokers gave a record."""
+        self._quiet_since = now
+
+
 @asynccontextmanager
 async def watching(silence: Silence, connection: KafkaConnection, say: Callable[[str], None]) -> AsyncIterator[None]:
     """Inside it a second passes between two looks, and what is to be said is said."""
