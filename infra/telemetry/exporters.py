@@ -5,19 +5,20 @@ Everything that OTEL_EXPORTER_OTLP_* says is left to them: headers, time-out, co
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentstream.infra.telemetry.delivery import Delivery
+from agentstream.infra.telemetry.encoding import OtlpSpanExporter
 from agentstream.infra.telemetry.environment import Signal
+from agentstream.infra.telemetry.recorded import held_by
 from agentstream.infra.telemetry.session import WatchedSession
-from agentstream.infra.telemetry.sizes import pieces
+from agentstream.infra.telemetry.sizes import MAX_EXPORT_BYTES
 
 _NO_REASON = "the exporter does not say why"
 
@@ -34,7 +35,7 @@ class CountingSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export them; never raises."""
-        arrived = [self._export(piece, size) for piece, size in pieces(spans)]
+        arrived = [self._export(piece, size) for piece, size in _pieces(spans)]
         return SpanExportResult.SUCCESS if all(arrived) else SpanExportResult.FAILURE
 
     def _export(self, spans: Sequence[ReadableSpan], size: int) -> bool:
@@ -104,7 +105,7 @@ def otlp_span_exporter(
     Raises ValueError, OSError, RuntimeError or ImportError for variables that cannot be used.
     """
     session = watched_session("traces") if only_headers is None else WatchedSession("traces", only=only_headers)
-    return CountingSpanExporter(OTLPSpanExporter(endpoint=endpoint, session=session), delivery, session)
+    return CountingSpanExporter(OtlpSpanExporter(endpoint=endpoint, session=session), delivery, session)
 
 
 def otlp_metric_exporter(endpoint: str, delivery: Delivery) -> CountingMetricExporter:
@@ -117,6 +118,21 @@ def watched_session(signal: Signal) -> WatchedSession | None:
     """None where a variable asks for somebody else's session, which knows how to log in: then reasons are not known."""
     named = (f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{each}CREDENTIAL_PROVIDER" for each in ("", f"{signal.upper()}_"))
     return None if any(os.environ.get(name) for name in named) else WatchedSession(signal)
+
+
+def _pieces(spans: Sequence[ReadableSpan]) -> Iterator[tuple[Sequence[ReadableSpan], int]]:
+    """Yield the spans in order, as many at once as fit into one request, with their size. One alone may be larger."""
+    piece: list[ReadableSpan] = []
+    size = 0
+    for span in spans:
+        more = held_by(span)
+        if piece and size + more > MAX_EXPORT_BYTES:
+            yield piece, size
+            piece, size = [], 0
+        piece.append(span)
+        size += more
+    if piece:
+        yield piece, size
 
 
 def _enter(delivery: Delivery, amount: tuple[int, int], reason: str | None, session: WatchedSession | None) -> bool:

@@ -29,6 +29,7 @@ from agentstream.infra.telemetry.exporters import CountingSpanExporter, otlp_met
 from agentstream.infra.telemetry.ids import WantedIds
 from agentstream.infra.telemetry.loss_metrics import observe_losses
 from agentstream.infra.telemetry.processors import BoundedProcessor, RoutedProcessor
+from agentstream.infra.telemetry.recording import RecordingProvider
 from agentstream.infra.telemetry.sizes import MAX_HELD_BYTES
 from agentstream.infra.telemetry.span_file import FileSpanExporter
 
@@ -137,8 +138,7 @@ class _Opening:
         )
         with _one_line("spans are not exported"):
             provider = TracerProvider(resource=self._resource(), id_generator=WantedIds(), shutdown_on_exit=False)
-            provider.add_span_processor(routed)
-            self._tracer_provider = provider
+            self._tracer_provider = RecordingProvider(provider, routed)
 
     def _target(self, name: str, target: TraceTarget) -> None:
         self._processor(

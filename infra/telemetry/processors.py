@@ -3,14 +3,13 @@
 import threading
 from collections.abc import Mapping, Sequence
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Batching
 from agentstream.infra.telemetry.exporters import CountingSpanExporter
-from agentstream.infra.telemetry.sizes import size_of
+from agentstream.infra.telemetry.recorded import RecordedSpan, held_by
 
 TARGET = "agentstream.trace_target"
 """Attribute that names the target of a span and of those below it."""
@@ -40,12 +39,13 @@ class BoundedProcessor(BatchSpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that is sampled, or drop and count it."""
         # One that ends after the last export was admitted and never leaves: the books count it as not sent.
-        if _is_sampled(span) and self.delivery.admit(size_of(span)) and not self._ending.is_set():
+        if _is_sampled(span) and self.delivery.admit(held_by(span)) and not self._ending.is_set():
             super().on_end(span)
 
     def ask_to_flush(self) -> None:
         """Have what has ended exported soon; never waits."""
-        self._asked.set()
+        if not self._asked.is_set():  # many ends, one flush: setting it again costs more than looking
+            self._asked.set()
 
     def shutdown(self) -> None:
         """Export what is queued, and end. Waits for the collector: call `abandon` meanwhile to cut it short."""
@@ -66,7 +66,7 @@ class BoundedProcessor(BatchSpanProcessor):
             self.force_flush()
 
 
-class RoutedProcessor(SpanProcessor):
+class RoutedProcessor:
     """Gives each span to the default exporters and, if it or a span above it names a target, to that one's."""
 
     def __init__(
@@ -84,19 +84,19 @@ class RoutedProcessor(SpanProcessor):
         # Of open spans only, and only of those with a target: a handful, whatever becomes of their ends.
         self._open: dict[int, str] = {}
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+    def on_start(self, span: RecordedSpan) -> None:
         """Remember the target of a span that has one."""
-        if not self._targets or span.context is None:
+        if not self._targets:
             return
-        named = (span.attributes or {}).get(TARGET)
+        named = span.attributes.get(TARGET)
         if not isinstance(named, str) and span.parent is not None:
             named = self._open.get(span.parent.span_id)
         if isinstance(named, str) and named in self._targets:
             self._open[span.context.span_id] = named
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def on_end(self, span: RecordedSpan) -> None:
         """Hand it on."""
-        named = self._open.pop(span.context.span_id, None) if span.context is not None else None
+        named = self._open.pop(span.context.span_id, None) if self._open else None
         for processor in self._local:
             processor.on_end(span)
         if named is not None:

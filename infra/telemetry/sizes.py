@@ -1,6 +1,6 @@
 """How much memory a span holds, about: with content captured some hold a hundred times as much as others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -15,29 +15,17 @@ _PLAIN = 1_024
 
 def size_of(span: ReadableSpan) -> int:
     """Bytes, about: what its texts have, and something for the rest."""
-    return _PLAIN + _texts(span.attributes) + sum(_texts(event.attributes) for event in span.events)
-
-
-def pieces(spans: Sequence[ReadableSpan]) -> Iterator[tuple[Sequence[ReadableSpan], int]]:
-    """Yield the spans in order, as many at once as fit into one request, with their size. One alone may be larger."""
-    piece: list[ReadableSpan] = []
-    size = 0
-    for span in spans:
-        more = size_of(span)
-        if piece and size + more > MAX_EXPORT_BYTES:
-            yield piece, size
-            piece, size = [], 0
-        piece.append(span)
-        size += more
-    if piece:
-        yield piece, size
+    size = _PLAIN + _texts(span.attributes)
+    for event in span.events:
+        size += _texts(event.attributes)
+    return size
 
 
 def _texts(attributes: Mapping[str, object] | None) -> int:
-    return sum(_length(value) for value in (attributes or {}).values())
-
-
-def _length(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    return sum(map(_length, value)) if isinstance(value, tuple) else 0
+    size = 0
+    for value in (attributes or {}).values():
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, list | tuple):
+            size += sum(len(each) for each in value if isinstance(each, str))
+    return size
