@@ -1,4 +1,4 @@
-"""The last scene: what the scenes before it left on the log is the evaluation set of a change."""
+"""What the scenes before it left on the log is the evaluation set of a change."""
 
 import secrets
 from contextlib import closing
@@ -22,12 +22,13 @@ from agentstream.infra.connection import redactor
 from agentstream.infra.demo.scenes import KILLED, TOOLS, Played
 from agentstream.infra.demo.stage import SceneFailed, Stage
 from agentstream.infra.replaying import in_process
+from agentstream.infra.settings import Settings
 from agentstream.infra.topics import every_topic
 from agentstream.schemas.requests import AgentParameters
 
 FAIL_IF: Final = "pass_rate(tools) < baseline"
 AT_ONCE: Final = 14
-_CANDIDATE: Final = AgentParameters(tools=("read",))
+CANDIDATE: Final = AgentParameters(tools=("read",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +43,13 @@ class Replayed:
 
 async def judge_a_change(stage: Stage, played: Played) -> None:
     """Judge a change on what was just recorded: may the agent do without its shell?"""
-    before = await _ends(stage)
+    before = await topic_ends(stage)
     # The killed one is left out only because it is long: a candidate that is asked again is paid for again.
     chosen = {each.name: each.result.run_id for each in played.runs if each.name != KILLED}
     recording = await _recorded(stage, frozenset(chosen.values()))
     frozen = await _replayed(stage, recording, "frozen", ReplayTerms(mode="frozen"))
     _check_frozen(stage, frozen)
-    candidate = await _replayed(stage, recording, "candidate", ReplayTerms(mode="hybrid", changes=_CANDIDATE))
+    candidate = await _replayed(stage, recording, "candidate", ReplayTerms(mode="hybrid", changes=CANDIDATE))
     tally = candidate.tally
     stage.show.note(
         f"replayed without bash: {tally.finished} runs, the model is asked again; tool calls answered from the "
@@ -64,7 +65,7 @@ async def judge_a_change(stage: Stage, played: Played) -> None:
         f"Worse is the run of scene 2, which needs bash: `agentstream compare` ends with {report.verdict.exit_code}, "
         "and a CI job would stop this change."
     )
-    if await _ends(stage) != before:
+    if await topic_ends(stage) != before:
         raise SceneFailed("records came to the topics while nothing but replays ran")
     stage.show.note(f"The {len(before)} topics of the demo end where they did before: no replay wrote to them.")
 
@@ -92,8 +93,6 @@ async def _recorded(stage: Stage, runs: frozenset[str]) -> RecordingReader:
 
 async def _replayed(stage: Stage, recording: RecordingReader, name: str, terms: ReplayTerms) -> Replayed:
     """As `agentstream replay` does it: by the worker's code, in this process."""
-    # What the demo's workers do not read from the environment must not reach its replays either.
-    settings = stage.settings.model_copy(update={"harnesses": ("pi",), "tools": ("bash", "read"), "agent_dir": None})
     fresh = ReplayManifest(
         id=secrets.token_hex(5),
         created_at=datetime.now(UTC),
@@ -105,9 +104,14 @@ async def _replayed(stage: Stage, recording: RecordingReader, name: str, terms: 
     path = stage.home / name
     tools = frozenset({"bash", "read"})
     with ReplayDirectory.open(path, fresh) as directory:
-        async with in_process(settings, terms, tools=tools) as opened:
+        async with in_process(replay_settings(stage), terms, tools=tools) as opened:
             player = Player(directory, opened.performer, opened.playbacks, budget=Budget(concurrency=AT_ONCE))
             return Replayed(path=path, tally=await player.play(recording))
+
+
+def replay_settings(stage: Stage) -> Settings:
+    """What the demo's workers do not read from the environment must not reach its replays either."""
+    return stage.settings.model_copy(update={"harnesses": ("pi",), "tools": ("bash", "read"), "agent_dir": None})
 
 
 def _check_frozen(stage: Stage, frozen: Replayed) -> None:
@@ -123,7 +127,7 @@ def _check_verdict(report: Report, without_tools: str) -> None:
         raise SceneFailed(f"the run that needs the shell was to be found, and the verdict is {report.verdict.state}")
 
 
-async def _ends(stage: Stage) -> dict[str, dict[int, int]]:
+async def topic_ends(stage: Stage) -> dict[str, dict[int, int]]:
     """Where all topics end."""
     ends = {}
     for name in every_topic(stage.topics):

@@ -8,6 +8,7 @@ from agentstream.consumers.client import ClientError
 from agentstream.infra.demo.judging import judge_a_change
 from agentstream.infra.demo.places import find_places
 from agentstream.infra.demo.scenes import (
+    KILLED,
     Played,
     bad_record,
     killed_worker,
@@ -16,13 +17,14 @@ from agentstream.infra.demo.scenes import (
     tools,
     two_turns,
 )
+from agentstream.infra.demo.shadowing import shadow
 from agentstream.infra.demo.show import Row, Show
 from agentstream.infra.demo.stage import SceneFailed, Stage, open_stage
 from agentstream.infra.span_tree import of_run
 from agentstream.infra.telemetry.span_lines import SpanLine, read_spans
 from agentstream.schemas import span_names
 
-SCENES = (plain_answer, tools, two_turns, many_sessions, bad_record, killed_worker, judge_a_change)
+SCENES = (plain_answer, tools, two_turns, many_sessions, bad_record, killed_worker, judge_a_change, shadow)
 SCENE_SECONDS = 180.0
 TRACE_SECONDS = 20.0
 """For the spans of the worker that was killed: the next owner reads them from the delta log in its spare time."""
@@ -53,7 +55,7 @@ async def play() -> int:
             for name in stage.workers:
                 show.note(f"\nThe end of {name}'s log:\n{stage.log_end(name)}")
         show.note("\nStopping workers and Kafka …")
-    show.end("Not all scenes went as they should: " + ", ".join(failed) if failed else "All seven scenes went well.")
+    show.end("Not all scenes went as they should: " + ", ".join(failed) if failed else "All eight scenes went well.")
     return 1 if failed else 0
 
 
@@ -78,8 +80,8 @@ async def _show_table(stage: Stage, played: Played) -> None:
 
 
 async def _show_trace(stage: Stage, played: Played) -> bool:
-    """Draw the last run's tree, as `agentstream trace` does; whether it came."""
-    run_id = played.runs[-1].result.run_id
+    """Draw the tree of the run that was killed, as `agentstream trace` does; whether it came."""
+    run_id = next(each.result.run_id for each in played.runs if each.name == KILLED)
     try:
         async with asyncio.timeout(TRACE_SECONDS):
             spans = of_run(read_spans(stage.traces), run_id)

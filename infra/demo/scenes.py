@@ -1,4 +1,4 @@
-"""The scenes but the last: what is asked, and what must come of it."""
+"""The scenes but the last two: what is asked, and what must come of it."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from agentstream.schemas.topics import MAX_REQUEST_BYTES
 PATIENCE_S = 120.0
 SESSIONS = 10
 TOOLS, KILLED = "tools", "killed with -9"
-"""Names of runs that the last scene looks for."""
+"""Names of runs that are looked for later."""
 _DELTAS_BEFORE_THE_KILL = 5
 _DEAD_LETTER_SECONDS = 30.0
 
@@ -144,6 +144,19 @@ async def killed_worker(stage: Stage, played: Played) -> None:
     if result.crashes != 1:
         raise SceneFailed(f"one attempt was lost with its worker, and the result says {result.crashes}")
     stage.show.note(f"finished by another worker; crashes: {result.crashes}")
+
+
+async def ask_at_once(stage: Stage, texts: Sequence[str], parameters: AgentParameters) -> list[Ended]:
+    """Ask all of them at once, each in a session of its own. Raises SceneFailed unless they complete."""
+
+    async def one(text: str) -> Ended:
+        async with stage.client.stream(text, timeout=PATIENCE_S, parameters=parameters) as run:
+            result = await run.result()
+        _check_completed(result)
+        return Ended(name=f"shadowed: {text[:10]} …", submitted=run.submitted, result=result)
+
+    stage.show.asked(" · ".join(texts))
+    return list(await asyncio.gather(*map(one, texts)))
 
 
 async def _ask(  # noqa: PLR0913  # a run has so many sides

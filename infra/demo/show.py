@@ -136,6 +136,10 @@ class Show:
         for line in lines:
             self._screen.out(line)
 
+    def alarm(self, line: str) -> None:
+        """A rule begins to fail."""
+        self._screen.out(styled(f"ALARM: {line}", "red") if self._screen.for_people else f"ALARM: {line}")
+
     def tree(self, title: str, spans: Sequence[SpanLine]) -> None:
         """A run's spans."""
         self._screen.out(f"\n{title}")

@@ -16,11 +16,12 @@ from tests.support.waiting import eventually
 
 RECORDED = 14
 """A plain answer, tools, two turns, ten sessions."""
-ROWS = 16
-"""A plain answer, tools, two turns, ten sessions, a killed worker, a bad record."""
+SHADOWED = 5
+ROWS = RECORDED + 1 + SHADOWED + 1
+"""These, a killed worker, those that a shadow plays as well, a bad record."""
 
 
-async def test_the_demo_plays_all_seven_scenes_and_leaves_nothing_behind(kafka: str, tmp_path: Path) -> None:
+async def test_the_demo_plays_all_eight_scenes_and_leaves_nothing_behind(kafka: str, tmp_path: Path) -> None:
     keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "KAFKA_BOOTSTRAP_SERVERS")
     inherited = {name: value for name, value in os.environ.items() if name not in keys}
     demo = await asyncio.create_subprocess_exec(
@@ -33,9 +34,10 @@ async def test_the_demo_plays_all_seven_scenes_and_leaves_nothing_behind(kafka: 
     said = (await demo.communicate())[0].decode()
     assert demo.returncode == 0, said
     assert "Model: offline. It follows a script" in said
-    assert "All seven scenes went well." in said
+    assert "All eight scenes went well." in said
     assert "\x1b" not in said, "a pipe gets plain text"
     _judges_a_change(said)
+    _shadows(said)
     _, _, end = said.partition("\nscene ")
     table, _, tree = end.partition("What happened to the run whose worker was killed")
     rows = [line for line in table.splitlines() if re.search(r"\b[0-9a-f]{32}\b", line)]
@@ -62,6 +64,16 @@ def _judges_a_change(said: str) -> None:
     assert re.search(rf"^tools +100\.0% .* 0 +1 +{RECORDED} ", scene, re.MULTILINE), scene
     assert "\nverdict: FAILED\n" in scene
     assert "topics of the demo end where they did before" in scene
+
+
+def _shadows(said: str) -> None:
+    """The same change, while requests come: the two that use bash are worse, and the shadow leaves no record."""
+    _, _, scene = said.partition("\n8. A shadow")
+    scene, _, _ = scene.partition("\nscene ")
+    assert "pairs use the same tools, 0 tools really ran" in scene
+    assert f"shadow: 3 of {SHADOWED} pairs use the same tools" in scene
+    assert scene.count("ALARM: pass_rate(tools) < baseline") == 1, scene
+    assert f"Each record of this scene is of one of these {SHADOWED} runs" in scene
 
 
 def _processes_in(folder: Path) -> list[int]:

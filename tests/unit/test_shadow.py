@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.replay.comparing.answers import Answer, NamedEvaluator
+from agentstream.consumers.replay.comparing.comparison import SEED, Sources
+from agentstream.consumers.replay.comparing.evidence import OfRun, read_lines
+from agentstream.consumers.replay.comparing.report import make_report
 from agentstream.consumers.replay.comparing.rules import parse_rule
+from agentstream.consumers.replay.comparing.sides import Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.specs import make_evaluators
 from agentstream.consumers.replay.playing import ReplayError, ReplayManifest, ReplayTerms
 from agentstream.consumers.replay.recording.files import RecordingError, RecordingReader
@@ -127,3 +132,71 @@ async def test_the_last_pairs_decide_and_older_ones_are_forgotten(directory: Sha
         states.append((exact.cases, len(exact.worse), standing.verdict.state))
     assert [state[:2] for state in states] == [(1, 1), (2, 2), (3, 3), (4, 3), (4, 2), (4, 1)]
     assert [state[2] for state in states[2:]] == ["failed", "failed", "passed", "passed"]
+
+
+async def test_the_figures_are_those_of_compare(tmp_path: Path) -> None:
+    path, rules, specs = tmp_path / "shadow", ("pass_rate(exact) < baseline - 0.02 at 95%", "errors > 5%"), ("exact",)
+    with opened(path) as directory:
+        rolling = RollingComparison(
+            directory.replay, make_evaluators(specs), scratch=tmp_path, rules=[parse_rule(rule) for rule in rules]
+        )
+        for number in range(30):
+            runs = directory.record([ended(f"r{number}", session=f"s{number % 25}")])
+            played(directory, runs, text="other" if number % 4 == 0 else "ok")
+            await rolling.add(runs)
+        standing = rolling.standing()
+    assert standing is not None
+    sources = Sources(
+        recording="recording", baseline=Recorded(), candidate=ReplayAnswers.open(path / "replay"), seed=SEED
+    )
+    report = await make_report(
+        sources, RecordingReader.open(path / "recording"), evaluators=specs, fail_if=rules, out=tmp_path / "report"
+    )
+    assert standing.verdict == report.verdict
+    assert standing.verdict.state == "failed"
+    assert standing.summaries == report.summaries
+
+
+async def test_what_is_kept_of_pairs_does_not_grow_beyond_the_window(
+    directory: ShadowDirectory, tmp_path: Path
+) -> None:
+    def raising(answer: Answer) -> bool:
+        raise ValueError(answer.text)
+
+    own = NamedEvaluator(name="own", spec="own", evaluator=raising)
+    rolling = RollingComparison(directory.replay, [*make_evaluators(["exact"]), own], scratch=tmp_path, window=5)
+    for number in range(40):
+        runs = directory.record([ended(f"r{number}")])
+        played(directory, runs)
+        evidence = await rolling.add(runs)
+        assert {line.run_id for line in read_lines(evidence) if isinstance(line, OfRun)} == {f"r{number}"}
+    standing = rolling.standing()
+    assert standing is not None
+    last = [f"r{number}" for number in range(35, 40)]
+    assert {name: [pair.run_id for pair in pairs] for name, pairs in standing.comparison.columns.items()} == {
+        "exact": last, "errors": last, "own": last,
+    }  # fmt: skip
+    assert {outcome.error for pair in standing.comparison.columns["own"] for outcome in pair.candidate} == {
+        "ValueError: new"
+    }
+
+
+def test_a_recording_that_was_changed_or_is_of_a_newer_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    for name, file, old, new, why in (
+        ("changed", "runs-00001.jsonl", b'"hi"', b'"ho"', "was changed since it was recorded"),
+        ("newer", "manifest.json", b'"version": 1', b'"version": 99', "version 99"),
+        ("torn", "runs-00001.jsonl", b"\n", b"", "truncated"),
+    ):
+        path = tmp_path / name
+        with opened(path) as directory:
+            played(directory, directory.record([ended("a")]))
+        where = path / "recording" / file
+        content = where.read_bytes()
+        assert old in content
+        where.write_bytes(content.replace(old, new))
+        with pytest.raises(RecordingError, match=why):
+            opened(path)
+        assert (path / "recording" / "manifest.json").exists(), "nothing is lost by trying"
+        where.write_bytes(content)
+        with opened(path) as directory:
+            assert len(directory) == 1
