@@ -15,9 +15,9 @@ from agentstream.consumers.replay.comparing.report import Report, make_report
 from agentstream.consumers.replay.comparing.sides import Answers, Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.specs import EvaluatorFile, read_evaluator_file
 from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
-from agentstream.consumers.replay.comparing.verdict import counted
 from agentstream.consumers.replay.playing.directory import BASELINE, read_manifest
 from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail
 from agentstream.infra.cli.screen import Screen

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
@@ -62,6 +63,11 @@ class Asked:
     def name(self) -> str:
         """The same for the same filters: a redrive finds its progress under it."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+    @property
+    def filters(self) -> bool:
+        """Whether more is given than a place."""
+        return bool(self.codes or self.session or self.since or self.until or self.headers)
 
     def selection(self, now: datetime) -> Selection:
         """What they mean. Raises CommandError."""
@@ -147,6 +153,13 @@ def export_letters(context: Context, asked: Asked, *, most: int | None, output: 
     except OSError as error:
         fail(f"{output}: cannot be written ({error.strerror})", USAGE)
     screen.note(f"{count} written to {output}")
+
+
+def is_there(context: Context, asked: Asked) -> bool:
+    """Whether any dead letter is meant."""
+    found: list[DeadLetter] = []
+    asyncio.run(_each(context, asked, 1, found.append, Screen(err=io.StringIO())))
+    return bool(found)
 
 
 def summary(letter: DeadLetter) -> dict[str, JsonValue]:

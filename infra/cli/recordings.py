@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from agentstream.consumers.replay.recording.files import RecordingReader, status_of
 from agentstream.consumers.replay.recording.manifest import Manifest
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.screen import Screen
 from agentstream.schemas.recordings import Gap, RecordedRun
 
@@ -72,15 +73,19 @@ def _row(found: dict[str, JsonValue]) -> tuple[str, ...]:
 
 def _lines(manifest: Manifest) -> Iterator[str]:
     size = sum(part.bytes for part in manifest.files) / 1e6
-    statuses = ", ".join(f"{count:,} {status}" for status, count in manifest.statuses.items())
-    yield f"{manifest.runs:,} runs of {manifest.sessions:,} sessions ({statuses}), {manifest.events:,} events"
-    yield f"{size:,.1f} MB in {len(manifest.files)} files"
+    statuses = ", ".join(
+        counted(count, "case") if status == "case" else f"{count:,} {status}"
+        for status, count in manifest.statuses.items()
+    )
+    runs, sessions = counted(manifest.runs, "run"), counted(manifest.sessions, "session")
+    yield f"{runs} of {sessions} ({statuses}), {counted(manifest.events, 'event')}"
+    yield f"{size:,.1f} MB in {counted(len(manifest.files), 'file')}"
     yield f"made {manifest.created_at:%Y-%m-%d %H:%M:%S %Z} by agentstream {manifest.agentstream_version}"
     if manifest.origin == "topics":
-        chosen = ", ".join(f"{name}={value}" for name, value in manifest.selection.items())
+        chosen = " · ".join(f"{name.replace('_', ' ')} {_given(value)}" for name, value in manifest.selection.items())
         yield f"from {manifest.topic_prefix}* at {manifest.brokers}: {chosen or 'everything there was'}"
     for gap, count in manifest.gaps.items():
-        yield f"gap: {count:,} runs: {_GAPS[gap]}"
+        yield f"gap: {counted(count, 'run')}: {_GAPS[gap]}"
     for found in manifest.topics:
         if found.log_start and found.first == found.log_start:
             yield f"gap: {found.topic}/{found.partition} begins at {found.log_start:,}: what stood before has expired"
@@ -88,4 +93,14 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         if count:
             yield f"left out: {count:,} {_LEFT_OUT[name]}"
     for rule in manifest.redactions:
-        yield f"redacted by {rule.rule}: {rule.replaced:,} places in {rule.runs:,} runs"
+        yield f"redacted by {rule.rule}: {counted(rule.replaced, 'place')} in {counted(rule.runs, 'run')}"
+
+
+def _given(value: JsonValue) -> str:
+    """What was selected, as somebody would type it."""
+    if isinstance(value, list):
+        return ", ".join(map(_given, value))
+    if isinstance(value, dict):
+        sign = "=" if any(isinstance(each, str) for each in value.values()) else ":"  # metadata, or offsets
+        return ", ".join(f"{name}{sign}{_given(each)}" for name, each in value.items())
+    return "no" if value is False else str(value)

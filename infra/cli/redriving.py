@@ -6,10 +6,12 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from agentstream.consumers.dead_letters import NoSuchPartition
 from agentstream.consumers.redrive import Counts, RedrivePlan, Redriver, Step
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.dead_letters import Asked
+from agentstream.infra.cli.dead_letters import Asked, is_there, summary
 from agentstream.infra.cli.exits import FAILED, UNAVAILABLE, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.producers.errors import Fenced, WriteError
@@ -55,8 +57,11 @@ def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool
         dry_run=wanted.dry_run,
     )
     screen = Screen()
+    listed: list[JsonValue] = []
     progress = _Progress(shown=not as_json and sys.stderr.isatty())
-    redriver = Redriver(plan, told=lambda step: _tell(step, plan, screen, as_json=as_json), progress=progress)
+    redriver = Redriver(
+        plan, told=lambda step: _tell(step, plan, screen, listed if as_json else None), progress=progress
+    )
     try:
         counts = asyncio.run(redriver.run())
     except NoSuchPartition as error:
@@ -68,20 +73,33 @@ def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool
     finally:
         progress.end()
     if as_json:
-        screen.json({"dry_run": plan.dry_run, "group": plan.group_id, "to": plan.to, **asdict(counts)})
+        letters: dict[str, JsonValue] = {"letters": listed} if plan.dry_run else {}
+        screen.json({"dry_run": plan.dry_run, "group": plan.group_id, "to": plan.to, **asdict(counts), **letters})
     else:
         screen.out(_said(counts, dry_run=plan.dry_run))
     if not as_json and not plan.dry_run:
         screen.note(f"progress is kept as {plan.group_id}; --name begins anew under another name")
+    if not counts.sent and not counts.refused:
+        _nothing(context, asked, plan, screen)
     if counts.refused:
         fail(f"{counts.refused} could not be sent; the lines above say why", FAILED)
 
 
-def _tell(step: Step, plan: RedrivePlan, screen: Screen, *, as_json: bool) -> None:
+def _nothing(context: Context, asked: Asked, plan: RedrivePlan, screen: Screen) -> None:
+    """Say that nothing was to be done; fail if the one that was named is not there at all."""
+    if asked.offset is not None and not is_there(context, asked):
+        fail(f"no dead letter at {asked.partition}/{asked.offset}" + (" of this kind" if asked.filters else ""), FAILED)
+    screen.note(f"nothing to send: no dead letter is meant, or {plan.group_id} has sent all of them before")
+
+
+def _tell(step: Step, plan: RedrivePlan, screen: Screen, listed: list[JsonValue] | None) -> None:
+    """`listed`: where those of a dry run go instead of the screen."""
     where = f"{step.letter.position.partition}/{step.letter.position.offset}"
+    if plan.dry_run and listed is not None:
+        listed.append({**summary(step.letter), "new_run_id": step.run_id, "not_sent": step.why_not})
     if step.why_not is not None:
         screen.note(f"{where} is not sent: {step.why_not}", "yellow")
-    elif plan.dry_run and not as_json:
+    elif plan.dry_run and listed is None:
         screen.out(f"would send {where} ({step.letter.code}, session {step.letter.session_id}) as run {step.run_id}")
 
 

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from agentstream.consumers.replay.playing import ReplayDirectory, Tally
 from agentstream.consumers.replay.playing.budget import COST_UNKNOWN
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.screen import Screen
 
 
@@ -110,8 +111,3 @@ def _incomplete(tally: Tally) -> str:
     elif tally.exhausted == COST_UNKNOWN:
         advice = "give the credentials input_price and output_price, or use --limit or --max-tokens"
     return f"not complete: stopped at {tally.exhausted}; {advice}"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -56,11 +56,21 @@ async def test_sent_again_by_hand_and_somewhere_else(terminal: Terminal, cluster
     dry = await terminal.type("dead-letters", "redrive", "--dry-run")
     assert dry.out.count("would send") == 2
     assert "nothing was sent: it would be 2 sent again of 2 looked at" in dry.out
+    listed = json.loads((await terminal.type("dead-letters", "redrive", "--dry-run", "--json")).out)
+    assert [(letter["run_id"], letter["at"], letter["not_sent"]) for letter in listed["letters"]] == [
+        ("a", "0/0", None),
+        ("b", "0/1", None),
+    ]
+    assert all(f"as run {letter['new_run_id']}\n" in dry.out for letter in listed["letters"])
     assert await sent_again(cluster) == []
     # Any topic will do, such as one that a person looks at first.
     elsewhere = await terminal.type("dead-letters", "redrive", "--to", cluster.topics.control, "--json")
     assert json.loads(elsewhere.out)["sent"] == 2
     assert await sent_again(cluster) == []
+    place = ("--partition", "0", "--offset", "1", "--to", cluster.topics.control)
+    assert "1 sent again" in (await terminal.type("dead-letters", "redrive", *place)).out
+    again = await terminal.type("dead-letters", "redrive", *place)
+    assert (again.code, "nothing to send" in again.err) == (0, True), "sent before is done, and not missing"
     sent = await terminal.type("dead-letters", "redrive", "--max", "1")
     assert (sent.code, sent.out) == (0, "1 sent again of 1 looked at\n")
     assert [line.headers["dlq-redrive-of"] for line in await sent_again(cluster)] == ["a"]
@@ -123,6 +133,10 @@ async def test_wrong_usage_is_one_line(terminal: Terminal, arguments: tuple[str,
 async def test_topics_that_do_not_exist_and_letters_that_are_not_there_are_one_line(terminal: Terminal) -> None:
     absent = await terminal.type("dead-letters", "show", "0/0")
     assert (absent.code, absent.err) == (1, "agentstream: no dead letter at 0/0\n")
+    gone = await terminal.type("dead-letters", "redrive", "--partition", "0", "--offset", "7")
+    assert (gone.code, gone.err.splitlines()[-1]) == (1, "agentstream: no dead letter at 0/7")
+    nothing = await terminal.type("dead-letters", "redrive")
+    assert (nothing.code, nothing.err.count("nothing to send: no dead letter is meant")) == (0, 1)
     nowhere = await terminal.type("dead-letters", "redrive", "--to", "nowhere")
     assert nowhere.code == 3
     assert nowhere.err.startswith("agentstream: no such topic: nowhere")

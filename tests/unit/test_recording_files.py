@@ -54,6 +54,10 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         "runs-00001.jsonl: was changed since it was recorded",
     ),
     (lambda d: (d / MANIFEST).unlink(), "manifest.json is missing"),
+    (
+        lambda d: (d / "runs-00009.jsonl").write_bytes(first(d).read_bytes()),
+        "runs-00009.jsonl: the manifest does not n",
+    ),
     (lambda d: (d / MANIFEST).write_text((d / MANIFEST).read_text()[:50]), "not JSON; it is truncated or was changed"),
     (lambda d: (d / MANIFEST).write_text("[]"), "not the manifest of a recording"),
     (lambda d: changed(d, format="other"), "not the manifest of a recording"),

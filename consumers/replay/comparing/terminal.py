@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from agentstream.consumers.replay.comparing.comparison import Comparison
 from agentstream.consumers.replay.comparing.summary import EvaluatorSummary, SideSummary
-from agentstream.consumers.replay.comparing.verdict import FEW_CLUSTERS, Verdict, counted
+from agentstream.consumers.replay.comparing.verdict import FEW_CLUSTERS, Verdict
+from agentstream.consumers.replay.words import counted
 
 COLUMNS = ("evaluator", "baseline", "candidate", "difference (95%)", "better", "worse", "cases", "noise")
 STATE_WORDS = {"passed": "passed", "failed": "FAILED", "not_judged": "NOT JUDGED"}

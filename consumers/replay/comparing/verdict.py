@@ -9,6 +9,7 @@ from agentstream.consumers.replay.comparing.bounds import Figure, bounds_of, uni
 from agentstream.consumers.replay.comparing.columns import Column, Kind, column, kind_of
 from agentstream.consumers.replay.comparing.comparison import Comparison
 from agentstream.consumers.replay.comparing.rules import QUANTILES, Rule
+from agentstream.consumers.replay.words import counted
 
 State = Literal["passed", "failed", "not_judged"]
 EXIT_CODES: dict[State, int] = {"passed": 0, "failed": 1, "not_judged": 2}
@@ -147,8 +148,3 @@ def _only_passing(comparison: Comparison, rule: Rule) -> str:
     raise ComparisonError(
         f"rule `{rule.text}`: pass_rate of which evaluator? {', '.join(passing) or 'none passes or fails'}"
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 case`, `2 cases`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
