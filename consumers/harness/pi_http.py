@@ -23,6 +23,7 @@ from agentstream.consumers.harness.pi_protocol import (
     RunLine,
     ToolCallLine,
     UnreadableLine,
+    WaitingLine,
     parse_line,
 )
 from agentstream.consumers.harness.pi_request import run_line
@@ -145,12 +146,12 @@ class HttpAttempt:
             stream = await self._open(line_of(line))
             expected = 1
             while True:
-                raw = await stream.take()
-                if not raw:
-                    if self._request.apart and expected == 1:
+                match _numbered(await stream.take(), expected):
+                    case None:
+                        continue
+                    case WaitingLine():
                         yield Waiting()
-                    continue
-                match _numbered(raw, expected):
+                        continue
                     case EventLine(event=event):
                         yield event
                     case ToolCallLine() as call:
@@ -193,11 +194,16 @@ class HttpAttempt:
         self.terminal = terminal_of(done)
 
 
-def _numbered(raw: bytes, expected: int) -> EventLine | ToolCallLine | DoneLine:
+def _numbered(raw: bytes, expected: int) -> EventLine | ToolCallLine | DoneLine | WaitingLine | None:
+    """A line of a run, None for a sign of life. Raises Trouble."""
+    if not raw:
+        return None
     try:
         line = parse_line(raw)
+        if isinstance(line, WaitingLine):
+            return line
         if not isinstance(line, EventLine | ToolCallLine | DoneLine):
-            raise UnreadableLine(f"a second {line.type}")
+            raise UnreadableLine(f"a {line.type} in a run")
         if line.n != expected:
             raise UnreadableLine(f"line {line.n} came out of order")
     except UnreadableLine as error:

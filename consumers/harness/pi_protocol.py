@@ -1,7 +1,7 @@
 """The lines between the worker and the Pi sidecar: versioned JSON Lines, defined here and nowhere else.
 
     worker -> sidecar    run, cancel, tool_result, ack, ping
-    sidecar -> worker    ready, event, tool_call, done, pong, error
+    sidecar -> worker    ready, event, tool_call, waiting, done, pong, error
 
 The sidecar (`infra/pi-sidecar/src/protocol.js`) checks what it reads by hand; the golden lines in
 `infra/pi-sidecar/test/golden-lines.jsonl` are tested on both sides. A new optional field is no new version.
@@ -153,6 +153,13 @@ class ToolCallLine(Line):
     arguments: JsonValue = Field(default=None, description="Arguments that satisfy the tool's schema.")
 
 
+class WaitingLine(Line):
+    """Over HTTP: the run waits for a process of its own. At least once a second until there is one."""
+
+    type: Literal["waiting"] = "waiting"
+    run: str = Field(description="The run.")
+
+
 class DoneError(Line):
     """Why a run failed."""
 
@@ -192,7 +199,7 @@ class ErrorLine(Line):
 
 RunOutput = EventLine | ToolCallLine | DoneLine
 Incoming = Annotated[
-    ReadyLine | EventLine | ToolCallLine | DoneLine | PongLine | ErrorLine, Field(discriminator="type")
+    ReadyLine | EventLine | ToolCallLine | WaitingLine | DoneLine | PongLine | ErrorLine, Field(discriminator="type")
 ]
 Outgoing = Annotated[RunLine | CancelLine | ToolResultLine | AckLine | PingLine, Field(discriminator="type")]
 _INCOMING: TypeAdapter[Incoming] = TypeAdapter(Incoming)
@@ -204,7 +211,7 @@ class UnreadableLine(Exception):
     """The sidecar wrote something that is no line of the protocol. Says what, never quotes it."""
 
 
-def parse_line(raw: bytes) -> ReadyLine | EventLine | ToolCallLine | DoneLine | PongLine | ErrorLine:
+def parse_line(raw: bytes) -> Incoming:
     """A line of the sidecar's. Raises UnreadableLine."""
     try:
         return _INCOMING.validate_json(raw)

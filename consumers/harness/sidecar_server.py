@@ -139,6 +139,11 @@ class SidecarServer:
         return self._process.pid
 
     @property
+    def mark(self) -> str:
+        """What the marks of all its processes begin with."""
+        return self._workspace.owner.mark
+
+    @property
     def port(self) -> int:
         """The port it listens on."""
         return self._ready.port

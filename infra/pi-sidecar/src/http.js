@@ -7,10 +7,8 @@ import { Refusal, parseMessage, readBody } from "./refusal.js";
 import { ResponseStream } from "./response.js";
 
 const BEAT_MS = 5_000;
-/** A run that waits for a process of its own says so within a second: its worker begins its limits anew with each. */
-const WAITING_BEAT_MS = 500;
+const SAYS_IT_WAITS_MS = 500;
 const CANCEL_MS = 3_000;
-const REFUSED_MS = 5_000;
 const KEEP_ALIVE_MS = 75_000;
 
 const METHODS = { "/health": ["GET", "HEAD"], "/run": ["POST"] };
@@ -71,9 +69,9 @@ export class HttpFront {
 			await this.#route(request, response);
 		} catch (error) {
 			if (!(error instanceof Refusal) && !response.destroyed) console.error(error);
+			// Begun, it can only be cut: whole, it would read as a run that came to its end.
 			if (response.headersSent || response.destroyed) return void response.destroy();
 			const refusal = error instanceof Refusal ? error : new Refusal(500, "internal", "the sidecar failed; its log says more");
-			if (refusal.headers.connection) setTimeout(() => request.destroy(), REFUSED_MS).unref();
 			this.#send(response, refusal.status, refusal.toBody(), refusal.headers);
 		}
 	}
@@ -172,8 +170,8 @@ class Visit {
 		});
 		const line = { ...this.message, ...place, shell_prefix: this.message.shell_prefix.map((word) => word.replaceAll("{workdir}", place.workdir)) };
 		this.response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store", "x-accel-buffering": "no" });
-		this.response.write(`${JSON.stringify(readyLine(pi))}\n`);
-		const stream = new ResponseStream(this.response, { beatMs: line.apart ? WAITING_BEAT_MS : BEAT_MS });
+		const stream = new ResponseStream(this.response, { beatMs: BEAT_MS });
+		stream.say(readyLine(pi));
 		try {
 			if (line.apart) await this.#performApart(line, stream);
 			else await this.#performShared(line, stream);
@@ -199,10 +197,13 @@ class Visit {
 		this.run = run;
 		const gaveUp = new Promise((resolve) => (run.onCancel = () => resolve(undefined)));
 		if (this.cancelled) run.cancel();
+		const waiting = setInterval(() => stream.say({ type: "waiting", run: line.run }), SAYS_IT_WAITS_MS);
 		try {
 			await Promise.race([place.entered, gaveUp]);
+			clearInterval(waiting);
 			await run.perform();
 		} finally {
+			clearInterval(waiting);
 			place.leave();
 		}
 	}

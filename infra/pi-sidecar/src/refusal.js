@@ -18,9 +18,11 @@ export class Refusal extends Error {
 	}
 }
 
+const DRAIN_MS = 5_000;
+
 /**
- * The body of a request, read whole. What is refused is still read for a while: a client that writes first and reads
- * then would see a broken connection instead of the reason.
+ * The body of a request, read whole. One that is too long is dropped as it comes and refused at its end, or after five
+ * seconds: a client that writes first and reads then would see a broken connection instead of the reason.
  * @param {import("node:http").IncomingMessage} request @param {number} maxBytes @returns {Promise<string>}
  * @throws {Refusal}
  */
@@ -28,21 +30,24 @@ export function readBody(request, maxBytes) {
 	return new Promise((resolve, reject) => {
 		const chunks = [];
 		let bytes = 0;
-		const refuse = () => {
-			request.off("data", take);
-			request.resume();
-			reject(new Refusal(413, "payload_too_large", `the body is longer than ${maxBytes} bytes`, { headers: { connection: "close" } }));
-		};
-		const take = (chunk) => {
+		let late;
+		const refuse = () => reject(new Refusal(413, "payload_too_large", `the body is longer than ${maxBytes} bytes`, { headers: { connection: "close" } }));
+		request.on("data", (chunk) => {
 			bytes += chunk.length;
+			if (bytes <= maxBytes) return void chunks.push(chunk);
+			chunks.length = 0;
+			late ??= setTimeout(refuse, DRAIN_MS);
+		});
+		request.on("end", () => {
+			clearTimeout(late);
 			if (bytes > maxBytes) refuse();
-			else chunks.push(chunk);
-		};
-		request.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+			else resolve(Buffer.concat(chunks).toString("utf8"));
+		});
 		request.on("error", reject);
-		request.on("aborted", () => reject(new Error("the client went away")));
-		if (Number(request.headers["content-length"] ?? 0) > maxBytes) refuse();
-		else request.on("data", take);
+		request.on("close", () => {
+			clearTimeout(late);
+			reject(new Error("the client went away"));
+		});
 	});
 }
 

@@ -29,6 +29,11 @@ export class ResponseStream {
 		});
 	}
 
+	/** A line that is none of the run's own, and has no number. @param {object} line */
+	say(line) {
+		if (!this.response.destroyed && !this.response.writableEnded) this.response.write(`${JSON.stringify(line)}\n`);
+	}
+
 	/** @param {"drain"} _event @param {() => void} wake */
 	once(_event, wake) {
 		if (this.response.destroyed) wake();
