@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from agentstream.consumers.client import ClientError, RecordedHistory, Run, Voided
-from agentstream.consumers.client.requests import RequestOptions
+from agentstream.consumers.client.requests import TurnOptions
 from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.exits import FAILED, OK
 from agentstream.infra.cli.screen import Screen
@@ -15,7 +15,7 @@ from agentstream.schemas.results import InvokeResult
 CANCEL_SECONDS = 10.0
 
 
-def silence_of(options: RequestOptions) -> Silence:
+def silence_of(options: TurnOptions) -> Silence:
     """What listens for a run's silence. Needs a running loop."""
     parameters = options.get("parameters")
     mode = parameters.get("stream") if isinstance(parameters, Mapping) else None

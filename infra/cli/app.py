@@ -10,12 +10,12 @@ from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
-from agentstream.infra.cli.invoke_command import invoke
+from agentstream.infra.cli.invoke_command import chat, invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
 from agentstream.infra.cli.shadow_command import shadow
-from agentstream.infra.cli.tail_command import tail
 from agentstream.infra.cli.sidecar_command import sidecar
+from agentstream.infra.cli.tail_command import tail
 
 app = typer.Typer(
     name="agentstream",
@@ -33,12 +33,13 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(recording_app, name="recording")
 app.command(epilog=examples("invoke"))(invoke)
+app.command(epilog=examples("chat"))(chat)
 app.command(epilog=examples("capture"))(capture)
 app.command(epilog=examples("replay"))(replay)
 app.command(epilog=examples("compare"))(compare)
 app.command(epilog=examples("shadow"))(shadow)
-app.command(epilog=examples("tail"))(tail)
 app.command(epilog=examples("sidecar"))(sidecar)
+app.command(epilog=examples("tail"))(tail)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, max=10_000, help="Partitions of every topic.")]

@@ -30,6 +30,7 @@ _LINES: Final[Mapping[str, tuple[str, ...]]] = {
         "git diff | agentstream invoke --model openai/gpt-5-mini --json",
         "agentstream invoke --file requests.jsonl --output results.jsonl --concurrency 32",
     ),
+    "chat": ("agentstream chat", "agentstream chat --continue SESSION --model openai/gpt-5-mini"),
     "cancel": ("agentstream cancel RUN_ID --reason 'not needed any more' --wait",),
     "where": ("agentstream where RUN_ID", "agentstream where RUN_ID --json --last 1000000"),
     "show": ("agentstream show RUN_ID", "agentstream show RUN_ID --json | jq .result.usage"),

@@ -45,6 +45,11 @@ _BY_NAME: Final = {
 }
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _KAFKA_ADVICE: Final = "check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings, or run `agentstream doctor`"
+_ADVICE: Final = {
+    "TopicMissing": ", or this user may not see it; `agentstream topics apply` makes what is missing",
+    "BrokerUnavailable": f": {_KAFKA_ADVICE}",
+    "HistoryLost": "; --accept-gaps goes on with what is left",
+}
 
 
 class CommandError(Exception):
@@ -99,17 +104,13 @@ def _names(error: BaseException) -> tuple[str, ...]:
 def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     if isinstance(error, BaseExceptionGroup):
         return _explained(error.exceptions[0], _names(error.exceptions[0]))
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) + next((_ADVICE[name] for name in names if name in _ADVICE), "")
     known = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if isinstance(error, CommandError):
         known = error.code
     if "UsageError" in names:
         said = " ".join(str(getattr(error, "format_message", lambda: text)()).split()).replace("Value error, ", "")
         text, known = f"{said} (`agentstream --help` lists commands and options)", USAGE
-    elif "TopicMissing" in names:
-        text = f"{text}, or this user may not see it; `agentstream topics apply` makes what is missing"
-    elif "BrokerUnavailable" in names:
-        text = f"{text}: {_KAFKA_ADVICE}"
     elif "KafkaConnectionError" in names:
         from agentstream.consumers.client.errors import in_words
 

@@ -89,6 +89,27 @@ def invoke(  # noqa: PLR0913, PLR0917  # each is an option
     run_invoke(context.obj, asked, manner)
 
 
+def chat(  # noqa: PLR0913, PLR0917  # each is an option
+    context: typer.Context,
+    session: Session = None,
+    continued: Continue = None,
+    accept_gaps: Gaps = False,
+    model: Model = None,
+    agents_md: AgentsMd = None,
+    harness: HarnessKind = None,
+    assignments: Assignments = None,
+    timeout: Timeout = 600.0,
+) -> None:
+    """Talk with the agent: it is told what was said before. Ctrl-C stops an answer, Ctrl-D leaves, /help says more.
+
+    From a pipe each line is said, and answered before the next one is.
+    """
+    from agentstream.infra.cli.chatting import ChatManner, run_chat
+
+    asked = _asked("", session, continued, model, agents_md, harness, assignments)
+    run_chat(context.obj, asked, ChatManner(timeout=timeout, accept_gaps=accept_gaps))
+
+
 def _asked(  # noqa: PLR0913, PLR0917  # each is an option
     text: str,
     session: str | None,

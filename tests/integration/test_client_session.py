@@ -17,15 +17,10 @@ from agentstream.consumers.client import (
     SessionUnknown,
 )
 from agentstream.consumers.harness.scripted import ScriptedHarness
-from agentstream.consumers.readers import Read, TopicReader
 from agentstream.consumers.redaction import Redactor
 from agentstream.infra.compose import WorkerPlan, open_worker
-from agentstream.schemas.codec import Rejection, decode_request
-from agentstream.schemas.errors import Problem
 from agentstream.schemas.events import PartDelta
-from agentstream.schemas.messages import Message
-from agentstream.schemas.records import Record
-from agentstream.schemas.requests import InvokeRequest
+from tests.support.asked import asked_with, words
 from tests.support.callers import client_of
 from tests.support.cluster import Cluster, cluster_of
 
@@ -66,26 +61,6 @@ def playing(**options: object) -> dict[str, object]:
 async def said(session: AgentSession, text: str, /, **options: object) -> str:
     run = await session.send(text, timeout=60, parameters=playing(**options))
     return (await run.result()).text
-
-
-def words(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{message.role}: {message.text}" for message in messages]
-
-
-async def asked_with(cluster: Cluster) -> list[list[str]]:
-    """The messages of each request on the log."""
-
-    def request(record: Record) -> InvokeRequest | Problem:
-        found = decode_request(record)
-        return found.problem if isinstance(found, Rejection) else found
-
-    reader = TopicReader(cluster.connection, cluster.topics.invoke_requests, request, start="beginning", until_end=True)
-    async with reader:
-        return [
-            words(read.value.messages)
-            async for read in reader
-            if isinstance(read, Read) and isinstance(read.value, InvokeRequest)
-        ]
 
 
 async def test_each_turn_is_asked_with_all_that_was_said_before(cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ import pty
 import signal
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,13 +127,13 @@ async def test_a_batch_that_was_killed_goes_on_where_it_was_and_no_request_has_t
     output = terminal.home / "results.jsonl"
     command = ("invoke", "--file", file, "--output", "results.jsonl", "--concurrency", "4")
 
-    def lines() -> int:
-        return output.read_bytes().count(b"\n") if output.exists() else 0
+    def has(lines: int) -> bool:
+        return output.exists() and output.read_bytes().count(b"\n") >= lines
 
     async with terminal.worker():
         for number, sign in ((5, signal.SIGKILL), (12, signal.SIGINT)):
             asking = await terminal.start(*command)
-            await eventually(lambda number=number: lines() >= number, f"{number} results")
+            await eventually(partial(has, number), f"{number} results")
             asking.send_signal(sign)
             async with patience():
                 _, err = await asking.communicate()

@@ -1,0 +1,162 @@
+"""`agentstream chat`, from a pipe and on a real terminal, and `invoke --continue`, against a real Kafka."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_cli import Terminal, scripted, until_said
+from tests.support.asked import asked_with
+from tests.support.cluster import Cluster, cluster_of
+from tests.support.pty_session import CTRL_C, CTRL_D, ENTER, UP, PtySession, on_a_terminal
+from tests.support.waiting import patience
+
+
+@pytest.fixture
+async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
+    """Give fresh topics with one partition."""
+    async with cluster_of(kafka, topics, partitions=1) as one:
+        yield one
+
+
+@pytest.fixture
+def terminal(cluster: Cluster, tmp_path: Path) -> Terminal:
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+        "AGENTSTREAM_TOPIC_PREFIX": cluster.topics.prefix,
+        "AGENTSTREAM_GROUP_ID": cluster.group_id,
+        "AGENTSTREAM_HARNESSES": "scripted",
+        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
+        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+    }
+    return Terminal(home=tmp_path, variables=variables)
+
+
+def chatting(terminal: Terminal, *arguments: str) -> AbstractAsyncContextManager[PtySession]:
+    command = (sys.executable, "-m", "agentstream.infra.cli", "chat", *arguments)
+    return on_a_terminal(command, terminal.home, terminal.environment)
+
+
+async def test_lines_from_a_pipe_are_a_conversation(terminal: Terminal, cluster: Cluster) -> None:
+    lines = ["one", "", "/session", "two \\", "lines", "/new", "three", "/nonsense", "/exit", "never said"]
+    async with terminal.worker():
+        done = await terminal.type("chat", "--session", "s", "--harness", "scripted", stdin="\n".join(lines))
+    assert (done.code, done.out) == (0, "You said: one\nYou said: two \nlines\nYou said: three\n"), done.err
+    assert "session s · 2 messages · last run " in done.err
+    assert "/nonsense: there is no such command; /help lists them" in done.err
+    assert await asked_with(cluster) == [
+        ["user: one"],
+        ["user: one", "assistant: You said: one", "user: two \nlines"],
+        ["user: three"],
+    ]
+
+
+async def test_an_answer_that_fails_is_said_and_the_next_line_goes_on(terminal: Terminal, cluster: Cluster) -> None:
+    async with terminal.worker():
+        failed = await terminal.type("chat", *scripted(error="max_turns", text=""), stdin="one\ntwo\n")
+    assert failed.code == 1
+    assert failed.err.count("max_turns") == 2
+    assert await asked_with(cluster) == [["user: one"], ["user: two"]]
+
+
+async def test_on_a_terminal_words_stream_and_ctrl_c_stops_the_answer_and_stays(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    async with (
+        terminal.worker() as worker,
+        chatting(terminal, "--session", "s", *scripted(text="some words that never end", hang="mid_text")) as chat,
+    ):
+        await chat.until("/help says what can be typed")
+        await chat.until("> ")
+        chat.press(f"hello{ENTER}")
+        await chat.until("some words ")
+        chat.press(CTRL_C)
+        await chat.until("stopped")
+        await chat.until("> ")
+        # Ctrl-C at the prompt forgets the line, and nothing is sent.
+        chat.press("never said")
+        await chat.until("never said")
+        chat.press(CTRL_C)
+        await chat.until("Ctrl-D or /exit leaves")
+        await chat.until("> ")
+        chat.press(f"/session{ENTER}")
+        await chat.until("session s · 2 messages · last run ")
+        await chat.until("> ")
+        # The line before is at hand, as readline keeps it.
+        chat.press(f"{UP}{UP}{ENTER}")
+        await until_said(worker.stderr, "run ended")
+        await chat.until("some words ")
+        chat.press(CTRL_C)
+        await chat.until("stopped")
+        await chat.until("> ")
+        chat.press(CTRL_D)
+        await chat.until("agentstream chat --continue s")
+        assert await chat.ended() == 0
+    said = (await asked_with(cluster))[-1]
+    assert said[0] == said[-1] == "user: hello"
+    assert said[1].startswith("assistant: some words")
+    assert len(said) == 3
+    assert [result.status for result in cluster.tail.results] == ["cancelled", "cancelled"]
+
+
+async def test_a_chat_goes_on_with_a_session_that_was_left(terminal: Terminal, cluster: Cluster) -> None:
+    async with terminal.worker():
+        assert (await terminal.type("chat", "--session", "s", "--harness", "scripted", stdin="one\ntwo\n")).code == 0
+        async with chatting(terminal, "--continue", "s", "--harness", "scripted") as chat:
+            await chat.until("session s goes on after 4 messages")
+            await chat.until("it said last: You said: two")
+            await chat.until("> ")
+            chat.press(f"three{ENTER}")
+            await chat.until("You said: three")
+            await chat.until("> ")
+            chat.press(f"/exit{ENTER}")
+            assert await chat.ended() == 0
+        once = await terminal.type("invoke", "--continue", "s", "four", "--harness", "scripted")
+        assert (once.code, once.out) == (0, "You said: four\n")
+        assert "session s goes on after 6 messages" in once.err
+    whole = [words for text in ("one", "two", "three") for words in (f"user: {text}", f"assistant: You said: {text}")]
+    assert (await asked_with(cluster))[-2:] == [[*whole[:4], "user: three"], [*whole, "user: four"]]
+
+
+async def test_a_session_that_cannot_be_continued_is_one_line_with_what_to_do(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    for command in (("invoke", "hi"), ("chat",)):
+        unknown = await terminal.type(*command, "--continue", "nobody")
+        assert (unknown.code, unknown.err.count("\n")) == (1, 1), unknown.err
+        assert "session nobody is not on the log" in unknown.err
+    both = await terminal.type("invoke", "hi", "--continue", "s", "--session", "t")
+    assert (both.code, both.err.count("\n")) == (2, 1)
+    async with terminal.worker():
+        for text in ("one", "two", "three"):
+            asked = await terminal.type("invoke", text, "--session", "s", "--harness", "scripted")
+            assert asked.code == 0
+        await cluster.expire_requests(2)
+        lost = await terminal.type("invoke", "four", "--continue", "s")
+        assert (lost.code, lost.err.count("\n")) == (1, 1), lost.err
+        assert "session s: 2 turns of it are no longer on the log" in lost.err
+        assert "--accept-gaps" in lost.err
+        accepted = await terminal.type("invoke", "four", "--continue", "s", "--accept-gaps", "--harness", "scripted")
+    assert (accepted.code, accepted.out) == (0, "You said: four\n")
+    assert "without 2 of its turns" in accepted.err
+    assert (await asked_with(cluster))[-1] == ["user: three", "assistant: You said: three", "user: four"]
+
+
+async def test_what_is_asked_may_come_from_stdin_whenever_it_is_no_terminal(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    async with terminal.worker():
+        piped = await terminal.type("invoke", "--harness", "scripted", stdin="from a pipe")
+        assert (piped.code, piped.out) == (0, "You said: from a pipe\n")
+    for stdin, words_ in ((" \n", "there is nothing to ask"), ("\udcff", "stdin is not UTF-8 text (at byte 0)")):
+        process = await terminal.start("invoke", "-")
+        async with patience():
+            _, err = await process.communicate(stdin.encode(errors="surrogateescape"))
+        assert (process.returncode, err.decode().count("\n")) == (2, 1)
+        assert words_ in err.decode()
+    command = (sys.executable, "-m", "agentstream.infra.cli", "invoke")
+    async with on_a_terminal(command, terminal.home, terminal.environment) as typed:
+        await typed.until("say what to ask: agentstream invoke 'Hello', or pipe it in")
+        assert await typed.ended() == 2
