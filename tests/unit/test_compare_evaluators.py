@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
+from pydantic_evals import evaluators as evals
 
 from agentstream.consumers.replay.comparing.answers import Answer, ComparisonError, Score, as_score
+from agentstream.consumers.replay.comparing.judging import adapted
 from agentstream.consumers.replay.comparing.specs import make_evaluators, read_evaluator_file
 from tests.support.comparisons import answer, case, given, report, result
 
@@ -191,9 +194,6 @@ def test_a_file_names_evaluators_and_rules(tmp_path: Path) -> None:
 
 
 def test_an_evaluator_of_pydantic_evals_judges_answers() -> None:
-    evals = pytest.importorskip("pydantic_evals.evaluators", reason="the extra `evals` is not installed")
-    from agentstream.consumers.replay.comparing.judging import adapted
-
     async def of(evaluator: object, text: str) -> Score | None:
         judged = answer(text, of=case(expected="please", question="say it"))
         scored = adapted(evaluator)(judged)  # type: ignore[arg-type]  # any evaluator of that package
@@ -205,3 +205,9 @@ def test_an_evaluator_of_pydantic_evals_judges_answers() -> None:
     assert contains.passed is False
     assert "please" in (contains.explanation or "")
     assert asyncio.run(of(evals.MaxDuration(seconds=0.5), "x")) == Score(passed=False)
+
+
+def test_without_the_extra_it_is_said_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic_evals.evaluators", None)
+    with pytest.raises(ComparisonError, match=r"pip install 'agentstream-kafka\[evals\]'"):
+        make_evaluators(["judge:Is it polite?"], judge_model="openai:gpt-5-mini")
