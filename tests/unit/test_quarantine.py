@@ -1,6 +1,7 @@
 """Suspects start apart from each other."""
 
 import asyncio
+from itertools import pairwise
 
 from agentstream.consumers.quarantine import Quarantine, probation
 from tests.virtual_time import in_virtual_time
@@ -44,8 +45,31 @@ def test_with_one_strike_a_long_run_lets_the_next_one_in_after_its_probation() -
     assert entries(("a", 1, 600.0), ("b", 1, 600.0), ("c", 1, 1.0)) == {"a": 0, "b": 3, "c": 6}
 
 
-def test_with_two_strikes_nobody_else_with_two_comes_in_until_the_end() -> None:
-    assert entries(("a", 2, 600.0), ("b", 2, 1.0)) == {"a": 0, "b": 600}
+def test_with_two_strikes_one_is_alone_for_half_a_minute() -> None:
+    assert entries(("a", 2, 20.0), ("b", 2, 1.0)) == {"a": 0, "b": 20}
+    assert entries(("a", 2, 600.0), ("b", 2, 1.0)) == {"a": 0, "b": 30}
+
+
+def test_the_more_wait_the_shorter_is_each_probation() -> None:
+    """Six runs of a minute with two strikes went one at a time to their ends, and partitions stood still meanwhile."""
+    assert entries(*((name, 2, 60.0) for name in "abcdef")) == {"a": 0, "b": 6, "c": 12, "d": 18, "e": 24, "f": 30}
+    many = entries(*((f"{number}", 1, 600.0) for number in range(64)))
+    assert 29 < max(many.values()) < 34
+    assert min(later - earlier for earlier, later in pairwise(many.values())) > 0.4
+
+
+def test_who_comes_later_hurries_the_one_inside() -> None:
+    async def scene() -> list[tuple[str, float]]:
+        quarantine, seen = Quarantine(), list[tuple[str, float]]()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(enter(quarantine, "a", 2, 600.0, seen))
+            await asyncio.sleep(100)
+            group.create_task(enter(quarantine, "b", 2, 600.0, seen))
+            await asyncio.sleep(20)
+            group.create_task(enter(quarantine, "c", 2, 1.0, seen))
+        return [(name, round(at)) for name, at in seen]
+
+    assert in_virtual_time(scene()) == [("a", 0), ("b", 100), ("c", 130)]
 
 
 def test_with_one_strike_nobody_waits_for_the_end_of_one_with_two() -> None:
