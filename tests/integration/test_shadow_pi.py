@@ -1,5 +1,6 @@
 """A shadow with the real Pi beside a worker with the real Pi: the model is asked again, no tool runs."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,22 +46,27 @@ async def production(stage: PiStage, cluster: Cluster, *texts: str) -> None:
 
 @pytest.mark.parametrize("mode", ["hybrid", "frozen"])
 async def test_runs_of_now_go_as_in_production_and_no_tool_runs(
-    stage: PiStage, cluster: Cluster, terminal: Terminal, mode: str
+    stage: PiStage, cluster: Cluster, terminal: Terminal, tmp_path: Path, mode: str
 ) -> None:
-    asked = [with_tools(number).text for number in range(FEW)]
+    left = tmp_path / "left"
+    leaving = f"[[tool:bash {json.dumps({'command': f'touch {left}; echo left'})}]][[say: Done.]]"
+    asked = [*(with_tools(number).text for number in range(FEW)), leaving]
     # Events are not read, and with them not the tokens of the single answers, which a frozen play repeats.
     rules = ("--fail-if", "pass_rate(exact) < 1", "--fail-if", "pass_rate(tools) < 1", "--fail-if", "errors > 0")
-    async with terminal.following("--mode", mode, "--max-runs", str(FEW), *rules) as process:
+    async with terminal.following("--mode", mode, "--max-runs", str(FEW + 1), *rules) as process:
         await production(stage, cluster, *asked)
         calls = len(stage.model.calls)
+        left.unlink()
         said = await ended(process)
     assert said.code == 0, said.out + said.err
-    assert (said.rows["exact"], said.rows["tools"]) == (["0", "0", str(FEW)], ["0", "0", str(FEW)])
+    assert (said.rows["exact"], said.rows["tools"]) == (["0", "0", str(FEW + 1)], ["0", "0", str(FEW + 1)])
     played = terminal.shadowed()
-    assert {(run.divergence, run.tools_from_recording, run.tools_real) for run in played} == {(None, 3, 0)}
+    assert not left.exists()
+    assert {(run.divergence, run.tools_real) for run in played} == {(None, 0)}
+    assert sorted(run.tools_from_recording for run in played) == [1, *[3] * FEW]
     for run in played:
         recorded = await cluster.tail.result(run.run_id)
-        assert run.result.text == recorded.text == f"It is {run.run_id[1:]}."
+        assert run.result.text == recorded.text in {"Done.", f"It is {run.run_id[1:]}."}
         assert run.result.session_id == f"{terminal.prefix}{recorded.session_id}"
     assert len(stage.model.calls) == calls, "production's model hears nothing of it"
 
