@@ -66,7 +66,7 @@ class Attempt:
         self._interrupt = interrupt
         self._around = surroundings
         self._spans = spans
-        self._calls = CallMetrics(surroundings.metrics, request.model)
+        self._calls = CallMetrics(surroundings.metrics, request.model, request.tools)
         self._ending: Ending | None = None
         self._terminal: Finished | Failed | None = None
         self._terminal_due = NEVER

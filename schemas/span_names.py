@@ -1,4 +1,4 @@
-"""Every name in our spans: one place, each group with its source.
+"""Every name in our spans, and of the attributes of our measurements: one place, each group with its source.
 
 The names are written out, not imported: the package opentelemetry-semantic-conventions moves the GenAI ones between
 releases, and a dashboard breaks when a name does.
@@ -43,6 +43,7 @@ OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - input or output
 TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 TOOL_TYPE: Final = "gen_ai.tool.type"

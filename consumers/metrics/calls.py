@@ -1,5 +1,6 @@
 """The model calls and tool calls of one attempt, measured from its events as they come. Synchronous; raises nothing."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from agentstream.consumers.harness.port import HarnessEvent
@@ -21,12 +22,14 @@ from agentstream.schemas.span_names import NEVER_ENDED, TOOL_ERROR
 class CallMetrics:
     """`saw` the events in order, then `close`: what is open then has failed."""
 
-    def __init__(self, metrics: Metrics, model: str | None) -> None:
+    def __init__(self, metrics: Metrics, model: str | None, tools: Collection[str]) -> None:
+        """`tools`: those that the run may call. A model makes up names, and each would be a series of its own."""
         self._metrics = metrics
+        self._allowed = tools
         self._model = model
         self._called_at: datetime | None = None
         self._first_chunk_s: float | None = None
-        self._tools: dict[str, tuple[str, datetime]] = {}
+        self._tools: dict[str, tuple[str | None, datetime]] = {}
 
     def saw(self, event: HarnessEvent, time: datetime) -> None:
         """It happened then."""
@@ -41,7 +44,8 @@ class CallMetrics:
             case TurnEnded():
                 self._answered(time, event.usage, NEVER_ENDED)
             case ToolStarted():
-                self._tools[event.tool_call_id] = (event.tool_name, time)
+                named = event.tool_name if event.tool_name in self._allowed else None
+                self._tools[event.tool_call_id] = (named, time)
             case ToolEnded():
                 self._tool_ended(event, time)
             case _:

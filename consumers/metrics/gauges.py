@@ -16,6 +16,7 @@ from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.names import MetricName
 from agentstream.consumers.partition import Partition
 from agentstream.consumers.worker import Worker
+from agentstream.schemas import span_names
 
 LOOK_SECONDS: Final = 1.0
 
@@ -77,8 +78,8 @@ class Gauges:
         meter = worker.engine.metrics.meter
         one, many = _observe_one(self), _observe_many(self)
         _gauge(meter, names.IN_FLIGHT, one(lambda now: now.in_flight))
-        _gauge(meter, names.WAITING, many("messaging.destination.partition.id", lambda now: now.waiting))
-        _gauge(meter, names.LAG, many("messaging.destination.partition.id", lambda now: now.lag))
+        _gauge(meter, names.WAITING, many(span_names.PARTITION, lambda now: now.waiting))
+        _gauge(meter, names.LAG, many(span_names.PARTITION, lambda now: now.lag))
         _gauge(meter, names.OLDEST_OPEN, one(lambda now: now.oldest_s))
         _gauge(meter, names.WORK_WAITING, one(lambda now: now.work_s))
         _gauge(meter, names.HELD_BYTES, one(lambda now: now.held_bytes))

@@ -10,10 +10,11 @@ from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.durations import Durations
 from agentstream.consumers.metrics.names import MetricName
 from agentstream.producers.outcomes import Outcome
+from agentstream.schemas import span_names
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Usage
 
-_SYSTEM: Final = {"messaging.system": "kafka"}
+_SYSTEM: Final = {span_names.MESSAGING_SYSTEM: span_names.KAFKA}
 
 
 def counter(meter: Meter, metric: MetricName) -> Counter:
@@ -35,7 +36,7 @@ class Metrics:
         """`meter` is OpenTelemetry's, or one that does nothing (see `none`)."""
         self.meter = meter
         self.durations = Durations()
-        self._topic = {**_SYSTEM, "messaging.destination.name": input_topic, "messaging.consumer.group.name": group_id}
+        self._topic = {**_SYSTEM, span_names.DESTINATION: input_topic, span_names.GROUP: group_id}
         self._consumed = counter(meter, names.CONSUMED)
         self._processed = histogram(meter, names.PROCESS_DURATION)
         self._runs = counter(meter, names.RUNS)
@@ -66,11 +67,11 @@ class Metrics:
         for reason in ("retry", "draining", "moved", "takeover"):
             self._voided.add(0, {names.REASON: reason})
         self._runs.add(0, {names.STATUS: "completed"})
-        self._runs.add(0, {names.STATUS: "failed", "error.type": ErrorCode.CRASH_LIMIT.value})
+        self._runs.add(0, {names.STATUS: "failed", span_names.ERROR_TYPE: ErrorCode.CRASH_LIMIT.value})
 
     def received(self) -> None:
         """A record was taken from the input."""
-        self._consumed.add(1, {**self._topic, "messaging.operation.name": "poll"})
+        self._consumed.add(1, {**self._topic, span_names.OPERATION: "poll"})
 
     def duplicate(self) -> None:
         """A request was dropped, since it is known already."""
@@ -80,12 +81,14 @@ class Metrics:
         """A run's result was committed, so many seconds after its turn came."""
         kind = parameters.choice.kind
         self.durations.learn(kind, parameters.model, seconds)
-        attributes = {**self._topic, "messaging.operation.name": "process", names.HARNESS: kind}
-        self._processed.record(seconds, attributes if error is None else {**attributes, "error.type": error.code.value})
+        attributes = {**self._topic, span_names.OPERATION: span_names.PROCESS, names.HARNESS: kind}
+        self._processed.record(
+            seconds, attributes if error is None else {**attributes, span_names.ERROR_TYPE: error.code.value}
+        )
 
     def retried(self, code: str) -> None:
         """An attempt failed and the run is tried again."""
-        self._retries.add(1, {"error.type": code})
+        self._retries.add(1, {span_names.ERROR_TYPE: code})
         self._voided.add(1, {names.REASON: "retry"})
 
     def drained(self) -> None:
@@ -115,9 +118,9 @@ class Metrics:
             count += 1
             if outcome.status is not None:
                 ended = {names.STATUS: outcome.status}
-                self._runs.add(1, ended if outcome.code is None else {**ended, "error.type": outcome.code})
+                self._runs.add(1, ended if outcome.code is None else {**ended, span_names.ERROR_TYPE: outcome.code})
             if outcome.dead_letter:
-                self._dead_letters.add(1, {"error.type": outcome.code or "_OTHER"})
+                self._dead_letters.add(1, {span_names.ERROR_TYPE: outcome.code or span_names.OTHER})
         if seconds is not None:
             self._transactions.record(seconds)
         self._outcomes.record(count)
@@ -126,7 +129,7 @@ class Metrics:
 
     def not_committed(self, seconds: float, error: str) -> None:
         """A transaction failed, for `error`, a class of ours."""
-        self._transactions.record(seconds, {"error.type": error})
+        self._transactions.record(seconds, {span_names.ERROR_TYPE: error})
 
     def delta_acknowledged(self, seconds: float) -> None:
         """The brokers have a delta record, so long after it was handed over."""
@@ -136,20 +139,27 @@ class Metrics:
         self, model: str | None, seconds: float, *, first_chunk_s: float | None, usage: Usage | None, error: str | None
     ) -> None:
         """A model call ended. `model` is what the run asked for, as `provider/id`."""
-        provider, _, name = (model or "/").rpartition("/")
+        provider, _, name = (model or "").partition("/")
+        if usage is not None:
+            provider, name = provider or usage.provider, name or usage.model
         attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": usage.provider if usage is not None else provider or "_OTHER",
-            "gen_ai.request.model": usage.model if usage is not None else name,
+            span_names.GEN_AI_OPERATION: span_names.CHAT,
+            span_names.PROVIDER: span_names.PROVIDERS.get(provider, provider) or span_names.OTHER,
+            span_names.REQUEST_MODEL: name,
         }
-        self._calls.record(seconds, attributes if error is None else {**attributes, "error.type": error})
+        if usage is not None:
+            attributes[span_names.RESPONSE_MODEL] = usage.model
+        self._calls.record(seconds, attributes if error is None else {**attributes, span_names.ERROR_TYPE: error})
         if first_chunk_s is not None:
             self._first_chunks.record(first_chunk_s, attributes)
         if usage is not None:
-            self._tokens.record(usage.input_tokens, {**attributes, "gen_ai.token.type": "input"})
-            self._tokens.record(usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
+            self._tokens.record(usage.input_tokens, {**attributes, span_names.TOKEN_TYPE: "input"})
+            self._tokens.record(usage.output_tokens, {**attributes, span_names.TOKEN_TYPE: "output"})
 
-    def tool_called(self, tool: str, seconds: float, *, error: str | None) -> None:
-        """A tool call ended. Tools are those that the worker allows: few."""
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
-        self._calls.record(seconds, attributes if error is None else {**attributes, "error.type": error})
+    def tool_called(self, tool: str | None, seconds: float, *, error: str | None) -> None:
+        """A tool call ended. `tool` is one that the run was allowed: few; None: a name that the model made up."""
+        attributes = {
+            span_names.GEN_AI_OPERATION: span_names.EXECUTE_TOOL,
+            span_names.TOOL_NAME: span_names.OTHER if tool is None else tool,
+        }
+        self._calls.record(seconds, attributes if error is None else {**attributes, span_names.ERROR_TYPE: error})

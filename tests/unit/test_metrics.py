@@ -1,9 +1,15 @@
 """What is counted, under which names and labels, by the real SDK read in memory."""
 
+from datetime import UTC, datetime
+
+import pytest
+
 from agentstream.consumers.metrics import names
+from agentstream.consumers.metrics.calls import CallMetrics
 from agentstream.consumers.metrics.durations import MAX_KINDS, Durations
 from agentstream.consumers.metrics.gauges import _bounded
 from agentstream.producers.outcomes import Outcome
+from agentstream.schemas.events import ToolEnded, ToolStarted
 from agentstream.schemas.messages import Usage
 from tests.support.metering import Meters
 
@@ -51,7 +57,51 @@ def test_a_model_call_counts_its_tokens_by_type() -> None:
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt",
+        "gen_ai.response.model": "gpt",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "labels"),
+    [
+        # A router's model has a slash in it: spans said openrouter, measurements openrouter/anthropic.
+        ("openrouter/anthropic/claude", None, ("openrouter", "anthropic/claude", None)),
+        ("google/gemini", None, ("gcp.gemini", "gemini", None)),
+        (
+            "openai/gpt",
+            Usage(provider="openai", model="gpt-2026", input_tokens=1, output_tokens=1),
+            ("openai", "gpt", "gpt-2026"),
+        ),
+        (None, Usage(provider="xai", model="grok", input_tokens=1, output_tokens=1), ("x_ai", "grok", "grok")),
+        (None, None, ("_OTHER", "", None)),
+    ],
+)
+def test_a_model_call_is_labelled_as_its_span_is(
+    asked: str | None, usage: Usage | None, labels: tuple[str, str, str | None]
+) -> None:
+    meters = Meters()
+    meters.metrics.model_called(asked, 1.0, first_chunk_s=None, usage=usage, error=None)
+    (found,) = map(dict, meters.sums(names.MODEL_DURATION.name))
+    assert (
+        found["gen_ai.provider.name"],
+        found["gen_ai.request.model"],
+        found.get("gen_ai.response.model"),
+    ) == labels
+
+
+def test_a_tool_that_the_model_made_up_has_no_series_of_its_own() -> None:
+    meters = Meters()
+    calls = CallMetrics(meters.metrics, "p/m", ("bash",))
+    now = datetime.now(UTC)
+    for number, tool in enumerate(("bash", "made_up", "another", "bash")):
+        calls.saw(ToolStarted(tool_call_id=str(number), tool_name=tool, arguments={}), now)
+        calls.saw(
+            ToolEnded(tool_call_id=str(number), tool_name=tool, content="", is_error=tool != "bash", duration_ms=1), now
+        )
+    counted = {
+        dict(labels)["gen_ai.tool.name"]: count for labels, count in meters.counts(names.MODEL_DURATION.name).items()
+    }
+    assert counted == {"bash": 2, "_OTHER": 2}
 
 
 def test_a_takeover_voids_the_attempts_that_were_lost() -> None:
