@@ -10,6 +10,7 @@ from agentstream.consumers.replay.playing import Budget, ReplayTerms
 from agentstream.consumers.replay.playing.harness import PLAYED, READING
 from agentstream.consumers.replay.playing.preparing import replayed_parameters
 from agentstream.consumers.replay.recording.files import RecordingReader
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.compose import agent_config
 from agentstream.infra.settings import Settings
@@ -65,11 +66,9 @@ def check_tools(needs: Needs, terms: ReplayTerms, settings: Settings, *, own_wor
         )
     if running:
         note(f"tools that really run: {', '.join(running)}")
-    for name in sorted(set(needs.acting) - set(running)):
-        note(
-            f"{needs.acting[name]:,} runs ask for {name}, which AGENTSTREAM_TOOLS does not allow: "
-            "they end as tool_not_allowed"
-        )
+    if unknown := sorted(set(needs.acting) - set(running)):
+        named = ", ".join(f"{name} ({counted(needs.acting[name], 'run')})" for name in unknown)
+        note(f"AGENTSTREAM_TOOLS does not allow {named}: these runs end as tool_not_allowed")
 
 
 def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -> None:
@@ -92,7 +91,7 @@ def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -
             USAGE,
         )
     if lacking:
-        note(f"{lacking.total():,} of {total:,} runs will fail: there are no {missing} here")
+        note(f"{lacking.total():,} of {counted(total, 'run')} will fail: there are no {missing} here")
     if budget.max_cost is not None and not priced:
         fail(
             "--max-cost cannot hold: nobody knows what these runs cost; give the credentials input_price and "

@@ -107,7 +107,9 @@ def _lines(directory: ReplayDirectory, tally: Tally) -> Iterator[str]:
 def _incomplete(tally: Tally) -> str:
     advice = "the same command with a larger bound goes on"
     if tally.refused:
-        advice = "nothing of them is kept: mend the credentials or the model, and give the same command again"
+        advice = (
+            "nothing of them is kept: mend the credentials, the endpoint or the model, and give the same command again"
+        )
     elif tally.exhausted == COST_UNKNOWN:
         advice = "give the credentials input_price and output_price, or use --limit or --max-tokens"
     return f"not complete: stopped at {tally.exhausted}; {advice}"

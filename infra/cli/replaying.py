@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.asking import Asked, request_options
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.replay_checks import check_changes, check_models, check_tools, needs_of
+from agentstream.infra.cli.replay_checks import Note, check_changes, check_models, check_tools, needs_of
 from agentstream.infra.cli.replay_lines import Progress, show_replay
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.models import usable_model
@@ -63,18 +63,8 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     recording = RecordingReader.open(wanted.recording)
     settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
-    with ExitStack() as stack:
-        places = [(wanted.out, terms), (wanted.out / BASELINE, baseline)]
-        directories = [
-            stack.enter_context(ReplayDirectory.open(place, _fresh(wanted, recording, of), restart=wanted.restart))
-            for place, of in places
-            if of is not None
-        ]
-        for directory in directories:
-            _refuse_itself(recording, directory)
-        tallies = asyncio.run(_play_all(settings, wanted, recording, directories, screen))
-        show_replay(list(zip(directories, tallies, strict=False)), screen, as_json=as_json)
-    if not all(tally.complete for tally in tallies) or len(tallies) < len(directories):
+    plans = [(wanted.out, terms)] + ([] if baseline is None else [(wanted.out / BASELINE, baseline)])
+    if not asyncio.run(_play_all(settings, wanted, recording, plans, screen, as_json=as_json)):
         sys.exit(INCOMPLETE)
 
 
@@ -106,32 +96,47 @@ async def _play_all(
     settings: Settings,
     wanted: Wanted,
     recording: RecordingReader,
-    directories: Sequence[ReplayDirectory],
+    plans: Sequence[tuple[Path, ReplayTerms]],
     screen: Screen,
-) -> list[Tally]:
-    """One after the other, all of them within the one budget; the first that is not complete is the last."""
+    *,
+    as_json: bool,
+) -> bool:
+    """One after the other, all of them within the one budget, until one is not complete. Whether all are."""
     budget, tallies = wanted.budget, list[Tally]()
     async with AsyncExitStack() as stack:
-        if directories[0].manifest.terms.mode != "frozen":
+        if plans[0][1].mode != "frozen":
             settings = (await stack.enter_async_context(usable_model(settings))).settings
-        checked = []
+        # What is refused must leave nothing behind: the mended command would be told of other terms.
+        tools = [_checked(settings, wanted, recording, terms, screen.note) for _, terms in plans]
+        directories = [
+            stack.enter_context(ReplayDirectory.open(place, _fresh(wanted, recording, terms), restart=wanted.restart))
+            for place, terms in plans
+        ]
         for directory in directories:
-            terms = directory.manifest.terms
-            needs = needs_of(recording, terms, settings)
-            check_tools(needs, terms, settings, own_worker=wanted.own_worker, note=screen.note)
-            if terms.mode != "frozen" and wanted.own_worker:
-                check_models(needs, settings, budget, screen.note)
-            checked.append((directory, frozenset(needs.tools)))
-        for directory, tools in checked:
+            _refuse_itself(recording, directory)
+        for directory, needed in zip(directories, tools, strict=True):
             if tallies:
                 screen.note(f"the baseline: each run {directory.manifest.terms.repeats} times without the changes")
-            wanted = replace(wanted, budget=budget)
             progress = Progress(screen, directory)
-            tallies.append(await _play(settings, wanted, recording, directory, tools, progress))
+            tallies.append(
+                await _play(settings, replace(wanted, budget=budget), recording, directory, needed, progress)
+            )
             if not tallies[-1].complete:
                 break
             budget = budget.left_by(tallies[-1])
-    return tallies
+        show_replay(list(zip(directories, tallies, strict=False)), screen, as_json=as_json)
+    return len(tallies) == len(plans) and tallies[-1].complete
+
+
+def _checked(
+    settings: Settings, wanted: Wanted, recording: RecordingReader, terms: ReplayTerms, note: Note
+) -> frozenset[str]:
+    """The tools that the runs ask for. Raises CommandError for what can be known not to work, or must not run."""
+    needs = needs_of(recording, terms, settings)
+    check_tools(needs, terms, settings, own_worker=wanted.own_worker, note=note)
+    if terms.mode != "frozen" and wanted.own_worker:
+        check_models(needs, settings, wanted.budget, note)
+    return frozenset(needs.tools)
 
 
 async def _play(

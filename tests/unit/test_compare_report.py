@@ -221,3 +221,25 @@ def test_a_replay_is_read_by_case_the_later_of_two_lines_counts_and_a_torn_last_
 
 def test_words_that_went_and_came_are_marked() -> None:
     assert word_diff("a big <b>", "a small <b>") == ("a <del>big</del> &lt;b&gt;", "a <ins>small</ins> &lt;b&gt;")
+
+
+async def test_repeats_that_never_differ_are_no_certainty(tmp_path: Path) -> None:
+    cases = [case(f"r{n}", result("right"), session=f"s{n}") for n in range(6)]
+    twice = given({one.run_id: [result("right")] * 2 for one in cases})
+    made = await report(
+        cases, twice, baseline=given({one.run_id: [result("right")] * 2 for one in cases}), out=tmp_path
+    )
+    (exact, errors) = made.summaries
+    once = (await report(cases, given({one.run_id: [result("right")] for one in cases}), out=tmp_path)).summaries[0]
+    assert exact.interval == errors.interval == once.interval
+    assert exact.interval[0] < -0.2, "six cases that agree do not say that the seventh does"
+    assert not any("noise" in line for line in made.lines()), "the table says 0.0% change; a line of it is no news"
+
+
+async def test_what_holds_for_all_evaluators_is_said_once_and_no_unit_twice(tmp_path: Path) -> None:
+    cases = [case(f"r{n}", result("right"), session="the same") for n in range(4)]
+    answers = given({one.run_id: [result("right")] for one in cases})
+    made = await report(cases, answers, out=tmp_path, evaluators=["exact", "tokens", "latency"])
+    rough = [line for line in made.lines() if "session" in line]
+    assert rough == ["4 cases of only 1 session: all intervals are rough"]
+    assert [row[0] for row in table_rows(made.summaries)] == ["exact", "tokens", "latency (s)", "errors"]

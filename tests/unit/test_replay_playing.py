@@ -202,7 +202,7 @@ async def test_a_turn_that_does_not_fit_is_asked_with_the_recorded_history_and_m
     runs = await _conversation(foreign=why == "foreign")
     if why == "gap":
         runs[1] = runs[1].model_copy(update={"turn": 2})
-    options = scripted("NEW", error="provider_error") if why == "failed" else scripted("NEW")
+    options = scripted("NEW", error="no_output") if why == "failed" else scripted("NEW")
     terms = ReplayTerms(mode="live", history="relived", changes=AgentParameters.model_validate(options))
     outcome = await replay(tmp_path, runs, terms)
     assert (outcome["r1"].conversation, outcome.tally.broken) == ("broken", 1)

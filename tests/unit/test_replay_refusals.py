@@ -34,12 +34,12 @@ async def _recorded(*errors: str | None) -> list[RecordedRun]:
     return await record_scripted(*cases)
 
 
-@pytest.mark.parametrize("code", ["provider_auth", "model_unavailable"])
+@pytest.mark.parametrize("code", ["provider_auth", "model_unavailable", "provider_error"])
 async def test_where_the_first_runs_are_all_refused_it_stops_and_keeps_none(tmp_path: Path, code: str) -> None:
     refused = await _recorded(*[code] * 9)
     outcome = await replay(tmp_path, refused, LIVE, ONE_AT_A_TIME)
     assert (outcome.tally.complete, outcome.tally.refused, outcome.runs) == (False, True, {})
-    assert str(outcome.tally.exhausted).startswith(f"the first 5 runs, which were all refused ({code}")
+    assert str(outcome.tally.exhausted).startswith(f"the first 5 runs, which all failed ({code}")
     mended = await _recorded(*[None] * 9)
     outcome = await replay(tmp_path, mended, LIVE, ONE_AT_A_TIME)
     assert (outcome.tally.completed, outcome.tally.complete) == (9, True)

@@ -10,7 +10,12 @@ from agentstream.consumers.replay.comparing.bounds import Figure, bounds_of
 from agentstream.consumers.replay.comparing.columns import Column, Kind, Worth, column, kind_of, numbers
 from agentstream.consumers.replay.comparing.comparison import Comparison, Outcome, Pair
 from agentstream.consumers.replay.comparing.evidence import EvaluatorLine
-from agentstream.consumers.replay.comparing.statistics import mcnemar_exact, pass_at_k, wilson_interval
+from agentstream.consumers.replay.comparing.statistics import (
+    mcnemar_exact,
+    paired_share_upper,
+    pass_at_k,
+    wilson_interval,
+)
 
 CONFIDENCE = 0.95
 
@@ -150,6 +155,11 @@ def _alone(bare: EvaluatorSummary, pairs: Sequence[Pair], seed: int) -> Evaluato
 
 
 def _two_sided(found: Column, figure: Figure, seed: int) -> tuple[float, float]:
+    values = {value for worth in found.worths for value in (worth.baseline, worth.candidate)}
+    if figure == Figure() and values <= {0.0, 1.0} and all(one.baseline == one.candidate for one in found.worths):
+        # Drawn again, what never differs never differs: six cases with repeats would be "no difference, surely".
+        widest = paired_share_upper(0, 0, len(found.clusters), 0.5 + CONFIDENCE / 2.0)
+        return -widest, widest
     bounds = bounds_of(found, figure, seed)
     return bounds((1.0 - CONFIDENCE) / 2.0), bounds(0.5 + CONFIDENCE / 2.0)
 

@@ -43,7 +43,7 @@ def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
     for side, summary in (("baseline", one.baseline), ("candidate", one.candidate)):
         if summary is not None and summary.pass_at:
             yield f"{name} {side}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in summary.pass_at)
-    if one.noise is not None:
+    if one.noise is not None and (one.noise.changed or not _is_share(one)):
         low, high = one.noise.interval
         share = _is_share(one)
         changes = (
@@ -67,7 +67,11 @@ def _rough(summaries: Sequence[EvaluatorSummary]) -> Iterator[str]:
         if 0 < one.clusters < one.cases and one.clusters < FEW_CLUSTERS:
             found.setdefault((one.cases, one.clusters), []).append(one.evaluator.name)
     for (cases, clusters), names in found.items():
-        whose = "all intervals are" if len(names) == len(summaries) else f"the intervals of {', '.join(names)} are"
+        whose = (
+            "all intervals are"
+            if len(names) == sum(one.cases > 0 for one in summaries)
+            else f"the intervals of {', '.join(names)} are"
+        )
         yield f"{counted(cases, 'case')} of only {counted(clusters, 'session')}: {whose} rough"
 
 

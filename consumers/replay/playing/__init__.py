@@ -8,7 +8,7 @@ preparing.py      a recorded request as the one that is sent again
 conversations.py  the history of later turns: as recorded, or as the replay answered
 performers.py     where runs happen: in this process, or behind Kafka
 budget.py         how fast, how much, and what it came to
-refusals.py       runs that fail before a model is asked, as all of them would
+refusals.py       first runs that fail for want of a model, as all of them would
 directory.py      manifest.json and results.jsonl: finished runs are not run again
 player.py         all of it together
 

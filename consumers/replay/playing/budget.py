@@ -72,7 +72,7 @@ class Tally:
     exhausted: str | None = None
     """The bound that was reached, in words; None while there is room."""
     refused: bool = False
-    """Whether it ended because the first runs were all refused, see `Refusals`."""
+    """Whether it ended because the first runs all failed for want of a model, see `Refusals`."""
     complete: bool = False
     """Whether every run of the recording was played as often as was asked for."""
 

@@ -66,7 +66,7 @@ class Player:
         """Play them, in the recording's order; what has its result already is not played again.
 
         Returns when all are played, or the budget is used up: `Tally.exhausted` says so, and the replay can go on with
-        a larger one. So does it where the first runs were all refused before a model was asked, see `Refusals`; these
+        a larger one. So does it where the first runs all failed for want of a model, see `Refusals`; these
         leave no result. Cancelled, what is under way is given up and leaves none, either. Raises what reading `runs`
         and the performer raise, and OSError where results cannot be written.
         """

@@ -1,7 +1,7 @@
-"""Runs that were refused before a model was asked: a wrong key, a model that is not there. One fails as all will.
+"""Runs that failed for want of a model: a wrong key, a model that is not there, an endpoint that nobody listens at.
 
-They are held back instead of written down, until one ends otherwise: 61 failures that say nothing but "no key" would
-else be finished runs, which nobody plays again once the key is mended.
+The first ones fail as all will. They are held back instead of written down, until one ends otherwise: 61 failures that
+say nothing but "no key" would else be finished runs, which nobody plays again once the key is mended.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from agentstream.schemas.recordings import ReplayedRun
 
 MOST: Final = 5
 """So many in a row, none before them: then it is no single run's fault."""
-_CODES: Final = frozenset({ErrorCode.PROVIDER_AUTH, ErrorCode.MODEL_UNAVAILABLE})
+_CODES: Final = frozenset({ErrorCode.PROVIDER_AUTH, ErrorCode.MODEL_UNAVAILABLE, ErrorCode.PROVIDER_ERROR})
 
 
 class Refusals:
@@ -37,7 +37,7 @@ class Refusals:
         """What they were told, in words. Only while some are held."""
         error = self._held[0].result.error
         assert error is not None
-        return f"the first {len(self._held)} runs, which were all refused ({error.code.value}: {error.detail})"
+        return f"the first {len(self._held)} runs, which all failed ({error.code.value}: {error.detail})"
 
     def passed(self, run: ReplayedRun) -> tuple[ReplayedRun, ...]:
         """One more run has ended. Returns what may be written down now: all that is held, and it, or nothing."""
