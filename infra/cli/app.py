@@ -14,6 +14,7 @@ from agentstream.infra.cli.invoke_command import chat, invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
 from agentstream.infra.cli.shadow_command import shadow
+from agentstream.infra.cli.show_command import show
 from agentstream.infra.cli.sidecar_command import sidecar
 from agentstream.infra.cli.tail_command import tail
 
@@ -39,6 +40,7 @@ app.command(epilog=examples("replay"))(replay)
 app.command(epilog=examples("compare"))(compare)
 app.command(epilog=examples("shadow"))(shadow)
 app.command(epilog=examples("sidecar"))(sidecar)
+app.command(epilog=examples("show"))(show)
 app.command(epilog=examples("tail"))(tail)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]

@@ -31,9 +31,9 @@ def run_where(context: Context, run_id: str, *, last: int, as_json: bool) -> Non
     search = Search(cluster.connection, cluster.topics, settings.group_id, last=last, progress=screen.note)
     found = asyncio.run(search.find(run_id))
     if as_json:
-        screen.json({"where": _as_json(found)})
+        screen.json({"where": document(found)})
     else:
-        screen.out(f"{run_id}: {_sentence(found)}")
+        screen.out(f"{run_id}: {sentence(found)}")
         for name, value in _details(found):
             screen.out(f"{name}\t{value}")
         for note in found.notes:
@@ -42,7 +42,8 @@ def run_where(context: Context, run_id: str, *, last: int, as_json: bool) -> Non
         sys.exit(FAILED)
 
 
-def _sentence(found: Whereabouts) -> str:
+def sentence(found: Whereabouts) -> str:
+    """Where it is, in words."""
     if found.state == "finished":
         return f"it has ended: {found.status}"
     said = _SENTENCES[found.state]
@@ -61,7 +62,8 @@ def _details(found: Whereabouts) -> Iterator[tuple[str, str]]:
         yield "last_event", f"{found.last_event} at {found.last_event_at.isoformat()}"
 
 
-def _as_json(found: Whereabouts) -> JsonValue:
+def document(found: Whereabouts) -> JsonValue:
+    """What is known of where it is."""
     shown: dict[str, JsonValue] = {}
     for name, value in asdict(found).items():
         if value is None:
