@@ -65,9 +65,11 @@ class Terminal(typed.Terminal):
     """Where shadows are begun; theirs goes to `out`."""
 
     @asynccontextmanager
-    async def following(self, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def following(
+        self, *options: str, stdout: int = asyncio.subprocess.PIPE
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         """A shadow that follows."""
-        async with self.command("shadow", "out", *options) as process:
+        async with self.command("shadow", "out", *options, stdout=stdout) as process:
             assert process.stderr is not None
             async with patience():
                 said = b""
@@ -108,4 +110,4 @@ async def ended(process: asyncio.subprocess.Process) -> Said:
     async with patience():
         out, err = await process.communicate()
     assert process.returncode is not None
-    return Said(code=process.returncode, out=out.decode(), err=err.decode())
+    return Said(code=process.returncode, out=(out or b"").decode(), err=err.decode())

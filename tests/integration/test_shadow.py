@@ -1,6 +1,8 @@
 """A shadow beside a real worker: what it plays, what it says of it, and where that goes."""
 
 import json
+import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -36,6 +38,23 @@ async def test_a_changed_candidate_is_seen_in_the_sessions_of_the_sample_and_run
     replayed = terminal.shadowed()
     assert sorted(run.run_id for run in replayed) == sorted(drawn)
     assert {(run.tools_from_recording, run.tools_real) for run in replayed} == {(1, 0)}
+
+
+async def test_a_terminal_gets_a_table_for_people(cluster: Cluster, tmp_path: Path) -> None:
+    master, terminal_side = os.openpty()
+    terminal = terminal_at(cluster, tmp_path, TERM="xterm", COLUMNS="160")
+    options = ("--max-runs", "1", "--eval", "exact", "--eval", "own:raises", *candidate())
+    (tmp_path / "own.py").write_text("def raises(answer):\n    raise ValueError(answer.text)\n")
+    async with terminal.following(*options, stdout=terminal_side) as process:
+        os.close(terminal_side)
+        await production(cluster, "r0")
+        said = await ended(process)
+    shown = os.read(master, 65_536).decode()
+    os.close(master)
+    assert said.code == 0, said.err
+    assert "\t" not in shown
+    assert re.search(r"exact +100\.0% \[.*\] +100\.0% \[.*\] +0\.0% \[.*\] +0 +0 +1 ", shown), shown
+    assert re.search(r"raises .* 0 \(−1\)", shown), "an evaluator that raises costs its own outcomes alone"
 
 
 async def test_a_shadow_does_not_join_the_workers_group(cluster: Cluster, tmp_path: Path) -> None:

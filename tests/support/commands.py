@@ -21,8 +21,10 @@ class Terminal:
     """Variables beside PATH and HOME; the scripted harness is allowed unless they say otherwise."""
 
     @asynccontextmanager
-    async def command(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A command under way; it is killed at the end if it still is."""
+    async def command(
+        self, *arguments: str, stdout: int = asyncio.subprocess.PIPE
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A command under way; it is killed at the end if it still is. `stdout`: a file descriptor."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "agentstream.infra.cli", *arguments),
             cwd=self.home,
@@ -32,7 +34,7 @@ class Terminal:
                 "AGENTSTREAM_HARNESSES": "scripted",
                 **self.environment,
             },
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
