@@ -8,9 +8,10 @@ from pydantic import JsonValue
 from agentstream.consumers.redaction import REDACTED, Redactor
 from agentstream.consumers.replay.recording.manifest import RecordingError
 from agentstream.consumers.replay.recording.redacting import Rules
-from agentstream.schemas.events import AnyEvent, PartDelta, PartEnded, ToolStarted
+from agentstream.schemas.events import AnyEvent, PartDelta, PartEnded, RunStarted, ToolStarted
 from agentstream.schemas.messages import Message, ToolCallPart
 from agentstream.schemas.recordings import RecordedRun
+from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from tests.support.captures import recorded
 from tests.support.runs import NOW
 
@@ -135,3 +136,18 @@ def test_counting_goes_on_where_it_was() -> None:
     second.restore(json.loads(json.dumps(first.counts)))
     second.apply(recorded(text="bob@example.com bob@example.com"))
     assert [(found.rule, found.replaced, found.runs) for found in second.report()][1:] == [(MAIL, 3, 2)]
+
+
+def test_what_a_request_gives_its_harness_is_looked_through_too_and_the_harness_keeps_its_name() -> None:
+    run = with_events(RunStarted(harness="bob@example.com"))
+    options: dict[str, JsonValue] = {"text": "mail bob@example.com", "token": "a-secret-token"}
+    parameters = AgentParameters.model_validate({"harness": {"kind": "scripted", "options": options}})
+    request = run.request.model_copy(update={"parameters": parameters})
+    run = run.model_copy(update={"request": request})
+    clean = Rules(Redactor(["a-secret-token"]), [MAIL]).apply(run)
+    assert clean.request.parameters.harness == HarnessChoice(
+        kind="scripted", options={"text": f"mail {REDACTED}", "token": REDACTED}
+    )
+    assert clean.events == run.events
+    only_secrets = Rules(Redactor(["a-secret-token"])).apply(run)
+    assert b"a-secret-token" not in only_secrets.to_bytes()

@@ -34,7 +34,7 @@ _KEPT: Final = frozenset(
         "attempt_id", "trace_id", "tool_call_id", "message_id", "interaction_id", "time", "requested_at", "started_at",
         "ended_at", "deadline", "code", "stage", "deltas", "part_type", "topic", "gaps", "kind", "model", "provider",
         "thinking", "stream", "credentials", "amount", "currency", "source", "reason", "tool_name", "name", "tools",
-        "harness", "modality", "mime_type", "versions", "file_id",
+        "modality", "mime_type", "versions", "file_id",
     }
 )  # fmt: skip
 Document = dict[str, JsonValue]
@@ -181,12 +181,17 @@ def _walk(value: JsonValue, clean: Callable[[str], str], *, free: bool) -> JsonV
             return {clean(name): _walk(item, clean, free=True) for name, item in value.items()}
         case dict():
             return {
-                # The pieces of parts were looked at before, each part as one text.
-                name: item if name in _KEPT or name == "delta" else _walk(item, clean, free=name in _FREE)
+                name: item if _stays(name, item) else _walk(item, clean, free=name in _FREE)
                 for name, item in value.items()
             }
         case _:
             return value
+
+
+def _stays(name: str, item: JsonValue) -> bool:
+    # The pieces of parts were looked at before, each part as one text. A harness is a name in events; in parameters it
+    # has options, and these are the caller's.
+    return name in _KEPT or name == "delta" or (name == "harness" and isinstance(item, str))
 
 
 def _texts(value: object) -> Iterable[str]:
