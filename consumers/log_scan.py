@@ -57,6 +57,10 @@ class LogScan:
         """The first offset of each partition that is still on the log."""
         return await self._tail.beginnings(await self.partitions())
 
+    async def ends(self) -> dict[int, int]:
+        """The end of each partition as it is now."""
+        return await self._tail.ends(await self.partitions())
+
     async def since(self, timestamp_ms: int, partition: int) -> dict[int, int]:
         """Where to start in a partition so as to see what was written from this instant on."""
         found = await self._tail.first_since(max(timestamp_ms, 0), [partition])

@@ -204,12 +204,15 @@ class AgentClient:
         """
         return AgentSession(self, session_id, history, options)
 
-    async def history(self, session_id: str, *, lost_is_fine: bool = False) -> RecordedHistory:
+    async def history(
+        self, session_id: str, *, lost_is_fine: bool = False, progress: Callable[[str], None] = lambda _line: None
+    ) -> RecordedHistory:
         """The conversation of a session as its recorded requests and results tell it, read from its one partition.
 
-        Raises SessionUnknown, SessionBusy, HistoryLost unless `lost_is_fine`, TopicsMissing or BrokerUnavailable.
+        `progress` is given a line every two seconds. Raises SessionUnknown, SessionBusy, HistoryLost unless
+        `lost_is_fine`, TopicsMissing or BrokerUnavailable.
         """
-        wanted = Wanted(session_id=session_id, lost_is_fine=lost_is_fine)
+        wanted = Wanted(session_id=session_id, lost_is_fine=lost_is_fine, progress=progress)
         return await read_history(self._connection, self._topics, self._finished, wanted)
 
     async def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:

@@ -3,6 +3,7 @@
 await read_history(connection, topics, finished, Wanted(session_id="s1")) -> RecordedHistory
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -29,6 +30,10 @@ from agentstream.schemas.records import Record
 from agentstream.schemas.topics import Topics
 
 NO_BOUND = 2**62
+FIRST_WINDOW = 5_000
+WIDER = 8
+"""So many of the newest requests are looked at first, then so many times as many: 0.2 s, where all of a partition's
+30 days may take minutes."""
 SLACK_MS = 120_000
 """A request has its time from its caller's clock, a result from its worker's. Where they differ by more, all results
 are looked at."""
@@ -72,6 +77,16 @@ class _Session:
     run_ids: set[str] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
 
+    @property
+    def carried(self) -> bool:
+        """Whether its first turn here holds all that was before."""
+        return bool(self.turns) and carries_history(next(iter(self.turns.values())).asked)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every turn has its result."""
+        return all(turn.has_result for turn in self.turns.values())
+
     def take_request(self, record: Record) -> bool:
         if self.first_ms is None:
             self.first_ms = record.timestamp_ms
@@ -114,24 +129,26 @@ class Wanted:
     """The session."""
     lost_is_fine: bool = False
     """Whether to go on with what is left where turns are gone."""
+    progress: Callable[[str], None] = lambda _line: None
+    """Is given a line every two seconds."""
 
 
 async def read_history(
     connection: KafkaConnection, topics: Topics, finished: FinishedRuns, wanted: Wanted
 ) -> RecordedHistory:
     """Read it. Raises SessionUnknown, SessionBusy, HistoryLost, TopicsMissing or BrokerUnavailable."""
+
+    def scan_of(topic: str) -> LogScan:
+        return LogScan(connection, topic, last=NO_BOUND, progress=wanted.progress, committed=True)
+
     try:
-        session = await _read(connection, topics, wanted)
-        last = next(reversed(session.turns.values()), None)
-        if last is not None and not last.has_result:
-            known = await finished.find(session.partition, last.run_id, last.offset)
-            if known is None:
-                raise SessionBusy(wanted.session_id, last.run_id)
+        async with scan_of(topics.invoke_requests) as requests, scan_of(topics.assistant_messages) as results:
+            session = await _Reading(requests, results, finished, wanted.session_id).read()
     except (TopicMissing, TopicAuthorizationFailedError) as error:
         raise TopicsMissing(f"a session's history cannot be read: {in_words(error)}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(f"the brokers do not answer: {in_words(error)}") from error
-    if last is None and not session.gone:
+    if not session.turns and not session.gone:
         raise SessionUnknown(wanted.session_id, session.partition)
     found = _history(session)
     if found.lost and not wanted.lost_is_fine:
@@ -139,31 +156,52 @@ async def read_history(
     return found
 
 
-async def _read(connection: KafkaConnection, topics: Topics, wanted: Wanted) -> _Session:
-    session = _Session(wanted.session_id)
+class _Reading:
+    """Looks at the newest records first: of a session whose callers send the history the last request is enough."""
 
-    def scan_of(topic: str) -> LogScan:
-        return LogScan(connection, topic, last=NO_BOUND, progress=lambda _line: None, committed=True)
+    def __init__(self, requests: LogScan, results: LogScan, finished: FinishedRuns, session_id: str) -> None:
+        self._requests = requests
+        self._results = results
+        self._finished = finished
+        self._session_id = session_id
 
-    async with scan_of(topics.invoke_requests) as scan:
-        partitions = list(await scan.partitions())
+    async def read(self) -> _Session:
+        partitions = list(await self._requests.partitions())
         # Whoever sends with another partitioner has the session elsewhere, and no order in it.
-        session.partition = DefaultPartitioner()(wanted.session_id.encode(), partitions, partitions)
-        session.begins = (await scan.beginnings())[session.partition]
-        await scan.run({session.partition: session.begins}, session.take_request)
-    first = next(iter(session.turns.values()), None)
-    async with scan_of(topics.assistant_messages) as scan:
-        if first is not None and carries_history(first.asked):
-            start = await scan.since(first.timestamp_ms - SLACK_MS, session.partition)
-            await scan.run(start, session.take_result)
-        if first is None or not all(turn.has_result for turn in session.turns.values()):
-            await scan.run({session.partition: 0}, session.take_result)
-    return session
+        number = DefaultPartitioner()(self._session_id.encode(), partitions, partitions)
+        begins = (await self._requests.beginnings())[number]
+        end = (await self._requests.ends())[number]
+        window = FIRST_WINDOW
+        while True:
+            session = _Session(self._session_id, partition=number, begins=begins)
+            start = max(begins, end - window)
+            await self._requests.run({number: start}, session.take_request)
+            if await self._settled(session, everything=start == begins):
+                return session
+            window *= WIDER
+
+    async def _settled(self, session: _Session, *, everything: bool) -> bool:
+        """Whether nothing before the requests that were looked at can matter. Raises SessionBusy."""
+        carried = session.carried
+        if not (carried or everything):
+            return False
+        if carried:
+            first = next(iter(session.turns.values()))
+            since = await self._results.since(first.timestamp_ms - SLACK_MS, session.partition)
+            await self._results.run(since, session.take_result)
+        if everything and not (carried and session.complete):
+            await self._results.run({session.partition: 0}, session.take_result)
+        last = next(reversed(session.turns.values()), None)
+        if last is None or last.has_result:
+            return everything or session.complete
+        if await self._finished.find(session.partition, last.run_id, last.offset) is None:
+            raise SessionBusy(session.session_id, last.run_id)
+        return everything
 
 
 def _history(session: _Session) -> RecordedHistory:
     turns = list(session.turns.values())
-    complete = bool(turns) and carries_history(turns[0].asked)
+    complete = session.carried
     found = rebuilt(RecordedTurn(asked=turn.asked, said=turn.said) for turn in turns)
     cut = session.begins > 0 and not complete and session.first_ms is not None
     return RecordedHistory(

@@ -31,7 +31,7 @@ from agentstream.infra.cli.calling import Where, calling, where_to
 from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, OK, USAGE, fail
-from agentstream.infra.cli.line_source import lines_of, lines_of_stdin
+from agentstream.infra.cli.line_source import count_lines, lines_of
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import NOT_TAKEN, Silence, watching
 
@@ -71,11 +71,9 @@ def run_batch(context: Context, asked: Asked, batch: Batch) -> None:
         sys.exit(code)
 
 
-def _counted(path: Path) -> int:
-    """How many lines a file has that are not empty."""
+def _counted(path: Path) -> int | None:
     try:
-        with path.open("rb") as file:
-            return sum(bool(line.strip()) for line in file)
+        return count_lines(path)
     except OSError as error:
         return fail(f"--file {path}: {error.strerror}", USAGE)
 
@@ -94,7 +92,7 @@ async def _play(where: Where, batch: Batch, lines: Lines, output: Output, screen
         asking = _Asking(client, batch, output, tally, screen, lambda: silence.heard(Voided(), now()))
         async with _shown(tally, asking, screen):
             try:
-                await asking.all(lines, lines_of_stdin() if batch.source == "-" else lines_of(Path(batch.source)))
+                await asking.all(lines, lines_of(None if batch.source == "-" else Path(batch.source)))
             except asyncio.CancelledError:
                 await asking.interrupted()
                 raise

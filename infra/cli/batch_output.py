@@ -50,7 +50,7 @@ class FileOutput:
         try:
             self._file = self._path.open("a+b", buffering=0)
         except OSError as error:
-            fail(f"--output {self._path}: {error.strerror}", USAGE)
+            fail(f"--output {self._path}: {error.strerror or error}", USAGE)
         try:
             self._lock()
             self._take_over()
@@ -85,7 +85,8 @@ class FileOutput:
                 whole += len(line)
                 if line.strip():
                     self.finished.add(self._run_of(number, line))
-        self._file.truncate(whole)
+        if self._file.seek(0, os.SEEK_END) > whole:
+            self._file.truncate(whole)
 
     def _run_of(self, number: int, line: bytes) -> str:
         try:

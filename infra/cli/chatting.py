@@ -75,6 +75,7 @@ class Conversation:
         self._client: AgentClient
         self._run: Run | None = None
         self._stopping = False
+        self._stopped: str | None = None
         self.session: AgentSession
 
     async def open(self, continued_session: str | None) -> None:
@@ -83,7 +84,9 @@ class Conversation:
         if continued_session is None:
             await self._begin(self._client.session(self._session_id, **self._options))
             return
-        found = await self._client.history(continued_session, lost_is_fine=self._manner.accept_gaps)
+        found = await self._client.history(
+            continued_session, lost_is_fine=self._manner.accept_gaps, progress=self._screen.note
+        )
         self._screen.note(continued(found))
         last = next((each.text for each in reversed(found.messages) if each.role == "assistant" and each.text), None)
         if last is not None:
@@ -106,7 +109,6 @@ class Conversation:
     async def answer(self, text: str) -> bool:
         """Say it, and show the answer. Whether it was answered."""
         self._stopping = False
-        self._run = None
         try:
             result = await self._answered(text)
         except RunTimeout as error:
@@ -133,10 +135,11 @@ class Conversation:
         return result
 
     async def stop(self) -> None:
-        """Cancel the run whose answer is shown; what it says until then stays."""
-        self._stopping = True
-        if self._run is None:
-            return  # it is being sent: `answer` comes by here
+        """Cancel the run whose answer is shown or waited for; what it says until then stays."""
+        if self._run is None or self._run.over:
+            self._stopping = True  # the next one is being sent: `answer` comes by here
+            return
+        self._stopped = self._run.run_id
         try:
             async with asyncio.timeout(CANCEL_SECONDS):
                 await self._run.cancel("stopped at its terminal", requested_by=whoever())
@@ -146,7 +149,7 @@ class Conversation:
     def _show(self, result: InvokeResult) -> None:
         if result.status == "completed" and not self._screen.for_people:
             self._screen.out(result.text)
-        if result.status == "cancelled" and self._stopping:
+        if result.status == "cancelled" and result.run_id == self._stopped:
             self._screen.note("stopped", "yellow")
         elif result.status != "completed":
             self._screen.note(problem_line(result), "red")

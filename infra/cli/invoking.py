@@ -66,7 +66,7 @@ async def _invoke(where: Where, asked: Asked, text: str, options: RequestOptions
 async def _conversation(
     client: AgentClient, session_id: str, text: str, screen: Screen, manner: Manner
 ) -> tuple[Message, ...]:
-    found = await client.history(session_id, lost_is_fine=manner.accept_gaps)
+    found = await client.history(session_id, lost_is_fine=manner.accept_gaps, progress=screen.note)
     screen.note(continued(found))
     return (*found.messages, Message.of_text("user", text))
 

@@ -1,28 +1,45 @@
-"""Lines of a file or of stdin, in an event loop."""
+"""Lines of a file, whatever it is, in an event loop."""
 
 import asyncio
 import contextlib
 import os
+import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 STDIN: Final = 0
 _CHUNK: Final = 65_536
+Value = TypeVar("Value")
 
 
-async def lines_of(path: Path) -> AsyncIterator[bytes]:
-    """The lines of a file on disk, which is read as they are asked for. Raises OSError."""
-    with path.open("rb") as file:  # a disk answers at once
-        for line in file:
-            yield line
+def count_lines(path: Path) -> int | None:
+    """How many lines that are not empty a file has; None for a pipe, which can be read only once. Raises OSError."""
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        return None
+    with path.open("rb") as file:
+        return sum(bool(line.strip()) for line in file)
 
 
-async def lines_of_stdin() -> AsyncIterator[bytes]:
-    """The lines of stdin as they come, whatever it is: a pipe, a file, a terminal."""
+async def lines_of(path: Path | None) -> AsyncIterator[bytes]:
+    """The lines of a file as they are asked for, or as they come: a pipe's, or with None those of stdin.
+
+    Raises OSError.
+    """
+    if path is None:
+        descriptor = STDIN
+    elif stat.S_ISREG(path.stat().st_mode):
+        with path.open("rb") as file:  # a disk answers at once
+            for line in file:
+                yield line
+        return
+    else:
+        descriptor = await _apart(partial(os.open, path, os.O_RDONLY))
     rest = b""
-    async for chunk in _chunks():
+    while chunk := await _apart(partial(os.read, descriptor, _CHUNK)):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -30,37 +47,22 @@ async def lines_of_stdin() -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _chunks() -> AsyncIterator[bytes]:
-    """What stdin holds, one chunk at a time: the next one is read when this one was used.
+async def _apart(work: Callable[[], Value]) -> Value:
+    """Do this in a thread of its own, which nobody waits for at the end.
 
-    In a thread of its own, since a loop cannot wait for a file, and one that nobody waits for: whoever presses Ctrl-C
-    would else have to press Enter as well. The descriptor itself is read: a thread inside `sys.stdin` crashes Python
-    when it ends.
+    A loop cannot wait for every kind of file, and whoever presses Ctrl-C would else have to press Enter as well. The
+    descriptor itself is read: a thread that is inside `sys.stdin` when Python ends crashes it.
     """
     loop = asyncio.get_running_loop()
-    while True:
-        got: asyncio.Future[bytes] = loop.create_future()
-        threading.Thread(target=_read, args=(loop, got), name="read stdin", daemon=True).start()
-        if not (chunk := await got):
-            return
-        yield chunk
+    done: asyncio.Future[Value] = loop.create_future()
 
+    def run() -> None:
+        try:
+            tell = partial(done.set_result, work())
+        except OSError as error:
+            tell = partial(done.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if done.done() else tell())
 
-def _read(loop: asyncio.AbstractEventLoop, got: "asyncio.Future[bytes]") -> None:
-    error: OSError | None = None
-    chunk = b""
-    try:
-        chunk = os.read(STDIN, _CHUNK)
-    except OSError as found:
-        error = found
-
-    def tell() -> None:
-        if got.cancelled():
-            return
-        if error is None:
-            got.set_result(chunk)
-        else:
-            got.set_exception(error)
-
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(tell)
+    threading.Thread(target=run, name="read lines", daemon=True).start()
+    return await done

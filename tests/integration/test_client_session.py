@@ -1,10 +1,13 @@
 """Conversations over a real Kafka: the history is kept, sent, and found again on the log."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.client import (
@@ -15,11 +18,14 @@ from agentstream.consumers.client import (
     RunTimeout,
     SessionBusy,
     SessionUnknown,
+    recorded,
 )
+from agentstream.consumers.client.history import carries_history
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.redaction import Redactor
 from agentstream.infra.compose import WorkerPlan, open_worker
 from agentstream.schemas.events import PartDelta
+from agentstream.schemas.messages import Message
 from tests.support.asked import asked_with, words
 from tests.support.callers import client_of
 from tests.support.cluster import Cluster, cluster_of
@@ -166,3 +172,49 @@ async def test_a_history_that_retention_has_shortened_is_no_history_unless_that_
             await said(session, "three")
         whole = await client.history("s")
         assert (whole.messages, whole.lost, whole.since) == (session.history, 0, None)
+
+
+async def test_only_the_newest_requests_are_looked_at_where_they_tell_all(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Windows of one and two requests instead of 5,000 and 40,000.
+    monkeypatch.setattr(recorded, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(recorded, "WIDER", 2)
+    looked_at: list[int] = []
+    carries = carries_history
+
+    def counting(asked: tuple[Message, ...]) -> bool:
+        looked_at.append(len(asked))
+        return carries(asked)
+
+    async with answering(cluster) as client, client.session("s") as session:
+        for text in ("one", "two", "three"):
+            await said(session, text)
+        monkeypatch.setattr(recorded, "carries_history", counting)
+        assert (await client.history("s")).messages == session.history
+        assert set(looked_at) == {5}
+        # The same request once more, by a caller who had no answer: what counts lies before it.
+        four = (*session.history, Message.of_text("user", "four"))
+        once = await client.invoke(four, session_id="s", run_id="again", timeout=60, parameters=playing())
+        again = await client.invoke(four, session_id="s", run_id="again", timeout=60, parameters=playing())
+        assert again == once
+        assert words((await client.history("s")).messages) == [
+            *words(session.history),
+            "user: four",
+            "assistant: You said: four",
+        ]
+
+
+async def test_a_caller_whose_clock_is_ahead_finds_the_history_all_the_same(cluster: Cluster) -> None:
+    # The results then seem to be older than what was asked, and are not where they are looked for first.
+    async with answering(cluster) as client:
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        ahead = int((datetime.now(UTC) + timedelta(minutes=30)).timestamp() * 1000)
+        request = {"id": "r", "messages": [*messages, {"role": "user", "content": "c"}], "parameters": playing()}
+        async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
+            await producer.send_and_wait(
+                cluster.topics.invoke_requests, json.dumps(request).encode(), key=b"s", timestamp_ms=ahead
+            )
+        await cluster.tail.result("r")
+        found = await client.history("s")
+        assert words(found.messages) == ["user: a", "assistant: b", "user: c", "assistant: You said: c"]
