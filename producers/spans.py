@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -24,6 +25,8 @@ from agentstream.schemas.trace import TraceContext
 
 _KEY = r"[a-z0-9][_0-9a-z*/-]{0,240}(?:@[a-z][_0-9a-z*/-]{0,13})?"
 _MEMBER = re.compile(rf"{_KEY}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+
+_NO_STATE: Final = TraceState()
 
 
 def span_context(trace: TraceContext) -> SpanContext:
@@ -50,7 +53,7 @@ def trace_of(span: Span, base: TraceContext) -> TraceContext:
     found = span.get_span_context()
     if not found.is_valid:
         return base
-    changed = found.trace_state != _state(base.tracestate)
+    changed = bool(base.tracestate or found.trace_state) and found.trace_state != _state(base.tracestate)
     return TraceContext(
         trace_id=f"{found.trace_id:032x}",
         span_id=f"{found.span_id:016x}",
@@ -123,9 +126,11 @@ def clean(text: str) -> str:
 class Sends:
     """The spans of the records that one outcome leaves, one for each topic, from encoding until they are committed."""
 
-    def __init__(self, tracer: Tracer, below: TraceContext, *, partition: int) -> None:
+    def __init__(self, tracer: Tracer, below: TraceContext, context: Context, *, partition: int) -> None:
+        """Below the span of `context`; `below` is its place."""
         self._tracer = tracer
         self._below = below
+        self._context = context
         self._partition = str(partition)
         self._spans: dict[str, Span] = {}
 
@@ -133,7 +138,7 @@ class Sends:
         """What goes into the headers of a record for this topic; asked again, the same."""
         span = self._spans.get(topic)
         if span is None:
-            span = send_span(self._tracer, topic, parent(self._below), {names.PARTITION: self._partition})
+            span = send_span(self._tracer, topic, self._context, {names.PARTITION: self._partition})
             self._spans[topic] = span
         return trace_of(span, self._below)
 
@@ -148,7 +153,9 @@ class Sends:
 
 
 def _state(header: str | None) -> TraceState:
-    members = [member.strip(" \t") for member in (header or "").split(",")]
+    if not header:
+        return _NO_STATE
+    members = [member.strip(" \t") for member in header.split(",")]
     pairs = [member.partition("=")[::2] for member in members if member]
     # OpenTelemetry logs a warning for each malformed one: any caller could fill our log.
     if len(pairs) > 32 or not all(_MEMBER.fullmatch("=".join(pair)) for pair in pairs) or len(dict(pairs)) < len(pairs):

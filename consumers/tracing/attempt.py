@@ -7,6 +7,7 @@ same ids. Synchronous; raises nothing.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
@@ -41,6 +42,10 @@ from agentstream.schemas.events import (
     TurnStarted,
 )
 from agentstream.schemas.messages import Cost, FinishReason, Message
+
+_FIRST_CHUNKS: Final = (PartDelta, PartStarted)
+_SHOWN: Final = frozenset({TurnStarted, TurnEnded, MessageStarted, MessageEnded, ToolStarted, ToolEnded})
+"""Asked first: half of the events are none of them, and to ask for each class takes longer than to make a span."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,16 +116,18 @@ class AttemptSpans:
             links=links,
             when=when,
         )
+        # Else it is not sampled, or nobody traces: what is below would not be recorded either.
+        self._shows = self.agent.is_recording
         self._show_asked(self.agent, facts.messages)
 
     def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         """It happened then."""
-        if not self.agent.is_recording:
-            return  # not sampled, or nobody traces: what is below would not be recorded either
-        if isinstance(event, PartDelta | PartStarted):
+        if not self._shows:
+            return
+        if isinstance(event, _FIRST_CHUNKS):
             if self._chat is not None and not self._chat.heard:
                 self._chat.first_chunk(nanoseconds(time))
-        else:
+        elif type(event) in _SHOWN:
             self._take(event, time)
 
     def _take(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
@@ -143,8 +150,9 @@ class AttemptSpans:
 
     def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""
-        if not self.agent.is_recording:
+        if not self._shows:
             return
+        self._shows = False
         self._close_turn(at, error or NEVER_ENDED)
         said: dict[str, str | list[str]] = {}
         if reason is not None:

@@ -5,8 +5,6 @@ the Pi sidecar puts the id of our `chat` span on the model call without asking f
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal
 
@@ -41,13 +39,20 @@ def _digest(text: str, size: int) -> str:
     return digest.hex() if any(digest) else "1".zfill(2 * size)
 
 
-@contextmanager
-def wanting(*, trace_id: str | None = None, span_id: str | None = None) -> Iterator[None]:
+class wanting:  # noqa: N801  # a context manager; from a generator it would cost as much as half a span
     """Within, the SDK's next root span gets this trace id, and its next span this span id; None: a random one."""
-    trace_token = wanted_trace_id.set(None if trace_id is None else int(trace_id, 16))
-    span_token = wanted_span_id.set(None if span_id is None else int(span_id, 16))
-    try:
-        yield
-    finally:
-        wanted_span_id.reset(span_token)
-        wanted_trace_id.reset(trace_token)
+
+    __slots__ = ("_span_id", "_span_token", "_trace_id", "_trace_token")
+
+    def __init__(self, *, trace_id: str | None = None, span_id: str | None = None) -> None:
+        """Hex digits."""
+        self._trace_id = None if trace_id is None else int(trace_id, 16)
+        self._span_id = None if span_id is None else int(span_id, 16)
+
+    def __enter__(self) -> None:
+        self._trace_token = wanted_trace_id.set(self._trace_id)
+        self._span_token = wanted_span_id.set(self._span_id)
+
+    def __exit__(self, *_: object) -> None:
+        wanted_span_id.reset(self._span_token)
+        wanted_trace_id.reset(self._trace_token)

@@ -30,7 +30,7 @@ class ProcessSpan:
         """What all that comes of the request hangs below."""
         self._make = make
         self._span = span
-        self._sends = Sends(make.tracer, trace, partition=partition)
+        self._sends = Sends(make.tracer, trace, span.context, partition=partition)
         self._problem: Problem | None = None
         self._first: AttemptSpans | None = None
         self._previous: TraceContext | None = None
@@ -46,9 +46,8 @@ class ProcessSpan:
 
     def named(self, run_id: str, session_id: str | None) -> None:
         """The request was read, as far as it can be."""
-        self._span.set({names.RUN_ID: run_id})
-        if session_id:
-            self._span.set({names.SESSION_ID: clean(session_id), names.CONVERSATION_ID: clean(session_id)})
+        groups = {names.SESSION_ID: clean(session_id), names.CONVERSATION_ID: clean(session_id)} if session_id else {}
+        self._span.set({names.RUN_ID: run_id, **groups})
 
     def turn_came(self) -> None:
         """It waits no longer."""
@@ -107,6 +106,7 @@ class ProcessSpan:
     def _leave(self, at: int, error: SpanError | None) -> None:
         while self._below:
             self._below.popleft()()
+        self._first = None  # it holds this: a cycle, and with it all spans, would wait for Python's collector
         self._span.end(at, error)
 
     def _hold(self, end: End) -> None:

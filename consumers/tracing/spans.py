@@ -104,10 +104,11 @@ class SpanMaker:
 
         `when` is handed what ends it for good, and calls that, now or later.
         """
-        if not self.makes_ids:
+        if isinstance(self.tracer, NoOpTracer):
             return TimedSpan(self.tracer.start_span(name, context), at, when)
         with wanting(trace_id=trace_id, span_id=span_id):
-            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
+            span = self.tracer.start_span(clean(name), context, kind, attributes, links, at)
+        return TimedSpan(span, at, when)
 
     def text(self, text: str) -> str:
         """A text that others chose, fit for a name or an attribute."""
@@ -163,7 +164,7 @@ def _tokens(usages: Collection[Usage]) -> dict[str, AttributeValue]:
 class TimedSpan:
     """A span that is given all its times. Ended once; what comes after that changes nothing."""
 
-    __slots__ = ("_ended", "_gone", "_started", "_when", "span")
+    __slots__ = ("_context", "_ended", "_gone", "_started", "_when", "span")
 
     def __init__(self, span: Span, started: int, when: Callable[[End], None]) -> None:
         self.span = span
@@ -171,11 +172,14 @@ class TimedSpan:
         self._started = started
         self._ended = False
         self._gone = False
+        self._context: Context | None = None
 
     @property
     def context(self) -> Context:
         """The parent of what is begun below it."""
-        return set_span_in_context(self.span, Context())
+        if self._context is None:
+            self._context = set_span_in_context(self.span, Context())
+        return self._context
 
     @property
     def is_recording(self) -> bool:
