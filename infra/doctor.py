@@ -16,6 +16,7 @@ from agentstream.infra.interface import Interface, read_interface
 from agentstream.infra.settings import Settings
 from agentstream.infra.settings_file import SettingsError, unknown_variables
 from agentstream.infra.telemetry.environment import Destination, Signal, telemetry_settings
+from agentstream.infra.telemetry.misread import refused
 from agentstream.infra.toolchain import ToolMissing, find_node
 from agentstream.infra.topic_admin import topic_admin
 from agentstream.infra.topic_plan import plan_topics
@@ -167,7 +168,7 @@ async def _telemetry(settings: Settings) -> AsyncIterator[Check]:
     if otel.disabled:
         yield _ok("traces", "off, by OTEL_SDK_DISABLED")
         return
-    for problem in otel.problems:
+    for problem in (*otel.problems, *refused(os.environ)):
         yield _warning("telemetry", problem, "Correct or unset it.")
     signals: tuple[tuple[Signal, Destination], ...] = (("traces", otel.traces), ("metrics", otel.metrics))
     for signal, place in signals:

@@ -40,6 +40,14 @@ def misread(variables: Mapping[str, str]) -> Iterator[str]:
     yield from _rest(variables)
 
 
+def refused(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each variable that the SDK raises for. For doctor: a worker that opens it says so itself."""
+    for name in _LIMITS:
+        limit = variables.get(name, "").strip()
+        if limit and not limit.isdecimal():
+            yield f"{name}: must be a whole number, or empty for no limit; spans are not exported"
+
+
 def header_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield name and value of those that hold headers, where they hold any."""
     return ((name, variables[name]) for name in _HEADERS if variables.get(name))
@@ -94,7 +102,3 @@ def _rest(variables: Mapping[str, str]) -> Iterator[str]:
     attributes = variables.get("OTEL_RESOURCE_ATTRIBUTES", "")
     if any(part.strip() and "=" not in part for part in attributes.split(",")):
         yield "OTEL_RESOURCE_ATTRIBUTES: must be name=value, several separated by commas; a part is not and is left out"
-    for name in _LIMITS:
-        limit = variables.get(name, "").strip()
-        if limit and not limit.isdecimal():
-            yield f"{name}: must be a whole number, or empty for no limit; spans are not exported"

@@ -127,6 +127,7 @@ async def test_every_variable_that_is_misread_is_a_line(
         OTEL_TRACES_SAMPLER="parentbased_traceidratio",
         OTEL_TRACES_SAMPLER_ARG="10",
         OTEL_PROPAGATORS="b3multi",
+        OTEL_SPAN_LINK_COUNT_LIMIT="many",
         OTEL_EXPORTER_OTLP_HEADERS=f"x-key={KEY};x-other={KEY}",
         OTEL_METRICS_EXPORTER="none",
     )
@@ -139,5 +140,6 @@ async def test_every_variable_that_is_misread_is_a_line(
         ),
         "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1; 1 takes effect: every trace is kept",
         "OTEL_PROPAGATORS: has no effect here; tracecontext and baggage are read and written, nothing else",
+        "OTEL_SPAN_LINK_COUNT_LIMIT: must be a whole number, or empty for no limit; spans are not exported",
     ]
     assert "x-key" not in receiver.requests[0].headers
