@@ -19,6 +19,8 @@ MAX_AGENT_JSON_BYTES: Final = 1_048_576
 NAME: Final = "name"
 MAX_NAME: Final = 128
 """Characters: it is part of a span's name."""
+REMARKS: Final = frozenset({"$schema", "$comment"})
+"""JSON has no comments: these two, as JSON Schema calls them, are for whoever reads the file."""
 _FIELDS: Final = frozenset(AgentParameters.model_fields) - {"agents_md"}
 
 
@@ -114,8 +116,8 @@ def _name(value: JsonValue, findings: list[Finding]) -> str | None:
 
 
 def _is_usable(name: str, value: JsonValue, findings: list[Finding]) -> bool:
-    if name == "limits" and isinstance(value, dict):
-        return False  # field by field, below
+    if name in REMARKS or (name == "limits" and isinstance(value, dict)):
+        return False  # limits: field by field, below
     if name not in _FIELDS:
         hint = f"put it into {AGENTS_MD}" if name == "agents_md" else "no such field"
         findings.append(Finding(file=AGENT_JSON, field=name, problem=hint, took_effect="it is left out"))
@@ -131,6 +133,8 @@ def _is_usable(name: str, value: JsonValue, findings: list[Finding]) -> bool:
 
 def _is_usable_limit(name: str, value: JsonValue, findings: list[Finding]) -> bool:
     field = f"limits.{name}"
+    if name in REMARKS:
+        return False
     if name not in Limits.model_fields:
         findings.append(Finding(file=AGENT_JSON, field=field, problem="no such field", took_effect="it is left out"))
         return False

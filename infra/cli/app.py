@@ -10,6 +10,7 @@ from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.examples import examples
 from agentstream.infra.cli.exits import HELP
+from agentstream.infra.cli.init_command import init
 from agentstream.infra.cli.invoke_command import chat, invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
 from agentstream.infra.cli.replay_command import replay
@@ -40,6 +41,7 @@ app.command(epilog=examples("replay"))(replay)
 app.command(epilog=examples("compare"))(compare)
 app.command(epilog=examples("shadow"))(shadow)
 app.command(epilog=examples("sidecar"))(sidecar)
+app.command(epilog=examples("init"))(init)
 app.command(epilog=examples("show"))(show)
 app.command(epilog=examples("tail"))(tail)
 

@@ -140,3 +140,11 @@ def test_a_pipe_in_a_files_place_is_a_finding_and_nobody_waits_for_its_other_end
     os.mkfifo(tmp_path / "AGENTS.md")
     (finding,) = read_agent_files(tmp_path).findings
     assert "no regular file" in finding.problem
+
+
+def test_a_comment_and_the_name_of_a_schema_are_for_those_who_read_the_file(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, '{"$schema": "x.json", "$comment": ["a"], "limits": {"$comment": "b", "max_turns": 3}, "$x": 1}'
+    )
+    assert found.parameters == AgentParameters(limits=Limits(max_turns=3))
+    assert [finding.field for finding in found.findings] == ["$x"]
