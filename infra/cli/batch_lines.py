@@ -109,7 +109,7 @@ class Lines:
         return self._filled(document)
 
     def _filled(self, document: dict[str, object]) -> str | None:
-        parameters = document.get("parameters") or {}
+        parameters = document.get("parameters", {})
         if not isinstance(parameters, dict):
             return "parameters: must be an object"
         if "model" in document:
@@ -119,7 +119,7 @@ class Lines:
         document["parameters"] = _over(self._parameters, parameters)
         if self._session is not None:
             document.setdefault("session_id", self._session)
-        metadata = document.get("metadata") or {}
+        metadata = document.get("metadata", {})
         if isinstance(metadata, dict):
             document["metadata"] = {**self._metadata, **metadata}
         return None
