@@ -26,6 +26,8 @@ from agentstream.schemas.topics import MAX_REQUEST_BYTES, Topics
 from tests.integration.test_cli import Terminal
 
 SESSIONS = 1_000
+WAVE = 500
+"""Requests that are on their way to the broker at once; never two of one session."""
 LOOK_SECONDS = 0.5
 """How often it is looked whether all is done: the looks are answered by the broker that is measured."""
 
@@ -65,16 +67,18 @@ class Backlog:
             lambda: idempotent_producer(self.connection, max_request_size=MAX_REQUEST_BYTES), self.topics
         )
         async with producer:
-            for number in range(requests):
-                choice = HarnessChoice(kind="scripted", options={"text": "two words", "delay_ms": dice.randint(0, 5)})
-                await producer.submit(
-                    InvokeRequest(
-                        session_id=f"session-{number % SESSIONS}",
-                        messages=(Message.of_text("user", "hi"),),
-                        parameters=AgentParameters(harness=choice, stream=stream),
-                    )
-                )
+            for first in range(0, requests, WAVE):
+                wave = (self._request(number, dice, stream) for number in range(first, min(first + WAVE, requests)))
+                await asyncio.gather(*(producer.submit(request) for request in wave))
         self.requests += requests
+
+    def _request(self, number: int, dice: random.Random, stream: StreamMode) -> InvokeRequest:
+        choice = HarnessChoice(kind="scripted", options={"text": "two words", "delay_ms": dice.randint(0, 5)})
+        return InvokeRequest(
+            session_id=f"session-{number % SESSIONS}",
+            messages=(Message.of_text("user", "hi"),),
+            parameters=AgentParameters(harness=choice, stream=stream),
+        )
 
     async def by_worker(self) -> Worked:
         """Have a worker work it off, exactly once."""
@@ -86,7 +90,14 @@ class Backlog:
     async def by_bare_loop(self) -> Worked:
         """Have it copied to another topic by a bare consume → transactional produce loop: the floor."""
         to = f"{self.topics.prefix}bare"
-        arguments = ("-m", "tests.benchmarks.bare_loop", self.bootstrap_servers, self.topics.invoke_requests, to)
+        arguments = (
+            "-m",
+            "tests.benchmarks.bare_loop",
+            "copy",
+            self.bootstrap_servers,
+            self.topics.invoke_requests,
+            to,
+        )
         return await self._by(arguments, {}, to)
 
     async def _by(self, arguments: tuple[str, ...], environment: Mapping[str, str], to: str) -> Worked:

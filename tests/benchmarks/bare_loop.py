@@ -1,15 +1,16 @@
-"""The floor of throughput: read a topic, write what was read to another, both in one transaction for each batch.
+"""The floors: read a topic and write what was read to another, with nothing of the engine in it.
 
-    python -m tests.benchmarks.bare_loop SERVERS FROM TO
+    python -m tests.benchmarks.bare_loop copy SERVERS FROM TO     of throughput: one transaction for each batch
+    python -m tests.benchmarks.bare_loop relay SERVERS FROM TO    of latency: one by one, without transactions
 
-Nothing of the engine is in it: one consumer in a group, one producer, 500 records at most in a batch. It runs until
+`copy`: one consumer in a group, one producer, 500 records at most in a batch. It runs until
 it is terminated.
 """
 
 import asyncio
 import sys
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 BATCH = 500
 
@@ -43,5 +44,14 @@ async def copy(servers: str, source: str, to: str) -> None:
                 )
 
 
+async def relay(servers: str, source: str, to: str) -> None:
+    """Relay partition 0 for ever, from its beginning."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest")
+    consumer.assign([TopicPartition(source, 0)])
+    async with consumer, AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=True) as producer:
+        async for record in consumer:
+            await producer.send(to, record.value, key=record.key, partition=0)
+
+
 if __name__ == "__main__":
-    asyncio.run(copy(*sys.argv[1:4]))
+    asyncio.run({"copy": copy, "relay": relay}[sys.argv[1]](*sys.argv[2:5]))

@@ -47,7 +47,7 @@ class Distribution:
     def row(self) -> tuple[str, ...]:
         """Its line of the table."""
         numbers = [f"{self.at(percent):.1f}" for percent in (50, 90, 99, 100)]
-        ratio = "" if self.over_floor is None else f"{self.over_floor:.1f} × {self.floor}"
+        ratio = "" if self.over_floor is None else f"{self.over_floor:.2f} × {self.floor}"
         return (self.name, self.unit, str(len(self.values)), *numbers, ratio)
 
     def histogram(self) -> Iterator[str]:
