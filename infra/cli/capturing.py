@@ -48,6 +48,7 @@ class Mode:
     resume: bool
     force: bool
     as_json: bool
+    quiet: bool = False
 
 
 def run_capture(context: Context, directory: Path, typed: Typed, mode: Mode) -> None:
@@ -180,6 +181,8 @@ def run_import(context: Context, source: Path, directory: Path, typed: Typed, mo
 
 def _tell(directory: Path, manifest: Manifest, mode: Mode) -> None:
     screen = Screen()
+    if mode.quiet:
+        return
     if mode.as_json:
         screen.json(manifest.model_dump(mode="json", exclude_none=True), pretty=True)
         return

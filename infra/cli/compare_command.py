@@ -9,7 +9,10 @@ import typer
 def compare(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
     replay: Annotated[Path, typer.Argument(metavar="REPLAY", help="The replay to judge: a directory of `replay`.")],
-    recording: Annotated[Path, typer.Option("--recording", help="The recording that it is of.")],
+    recording: Annotated[
+        Path | None,
+        typer.Option("--recording", help="The recording that it is of; absent: the one that the replay itself made."),
+    ] = None,
     baseline: Annotated[
         str, typer.Option("--baseline", help="recording, or the directory of another replay of it.")
     ] = "recording",
@@ -60,10 +63,14 @@ def compare(  # noqa: PLR0913, PLR0917  # each is an option
 
     Exit code 0 passed, 1 failed, 2 could not be judged.
     """
+    from agentstream.consumers.replay.playing.directory import RECORDING
     from agentstream.infra.cli.comparing import Outputs, Wanted, run_compare
+    from agentstream.infra.cli.exits import USAGE, fail
 
+    if recording is None and not (replay / RECORDING).exists():
+        fail("--recording is missing: this replay made none itself, so say which one it is of", USAGE)
     wanted = Wanted(
-        recording=recording,
+        recording=recording or replay / RECORDING,
         replay=replay,
         baseline=baseline,
         baseline_repeats=baseline_repeats,

@@ -94,6 +94,10 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     if wanted.baseline == "recording" and wanted.baseline_repeats is None and (wanted.replay / BASELINE).exists():
         screen.note(f"{wanted.replay / BASELINE} has plays of the baseline: --baseline-repeats 2 compares with those")
     code = report.verdict.exit_code
+    for one in report.summaries:
+        if one.failures and not one.cases:
+            screen.note(f"{one.evaluator.name} failed on every answer: it judged nothing", "yellow")
+            code = code or NOT_JUDGED
     if not any(one.cases for one in report.summaries):
         screen.note("no case has an answer that could be judged: nothing was compared", "yellow")
         code = code or NOT_JUDGED

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from agentstream.consumers.agent_config import WorkerAgentConfig, credentials_for, default_tools
 from agentstream.consumers.harness.scripted import ScriptedHarness
-from agentstream.consumers.replay.playing import Budget, ReplayTerms
+from agentstream.consumers.replay.playing import Budget, ReplayTerms, Tape
 from agentstream.consumers.replay.playing.harness import PLAYED, READING
 from agentstream.consumers.replay.playing.preparing import replayed_parameters
 from agentstream.consumers.replay.recording.files import RecordingReader
@@ -28,6 +28,8 @@ class Needs:
     """Of them, those that really run: their harness does not just play them."""
     models: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
     """Model and the name of credentials, of the runs whose harness asks a model."""
+    unplayable: Counter[str] = field(default_factory=Counter)
+    """Why runs have nothing that a frozen replay could play."""
 
 
 def config_without_harnesses(settings: Settings) -> WorkerAgentConfig:
@@ -44,6 +46,8 @@ def needs_of(recording: RecordingReader, terms: ReplayTerms, settings: Settings)
         asked = replayed_parameters(run, terms)
         tools = default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
         needs.tools.update(tools)
+        if terms.mode == "frozen" and (why := Tape.of(run).unplayable) is not None:
+            needs.unplayable[why] += 1
         if (default if asked.harness is None else asked.harness.kind) not in PLAYED:
             needs.acting.update(tools)
             needs.models[asked.model or files.model or config.default_model, asked.credentials] += 1
@@ -98,6 +102,15 @@ def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -
             "output_price, or use --limit or --max-tokens",
             USAGE,
         )
+
+
+def check_tapes(needs: Needs, runs: int, note: Note) -> None:
+    """Refuse a frozen replay of which no run could be played."""
+    if needs.unplayable.total() == runs:
+        why = "; ".join(needs.unplayable)
+        fail(f"no run can be played frozen: {why}; --mode hybrid or live asks the model", USAGE)
+    for why, count in needs.unplayable.items():
+        note(f"{counted(count, 'run')} cannot be played frozen, and will fail as unsupported: {why}")
 
 
 def check_changes(terms: ReplayTerms) -> None:

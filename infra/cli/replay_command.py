@@ -10,7 +10,13 @@ from agentstream.infra.cli import candidate
 
 def replay(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
-    recording: Annotated[Path, typer.Argument(help="The recording: a directory that `capture` made.")],
+    recording: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORDING|SELECTION",
+            help="A directory that `capture` made; or what to record first, such as 'since=1d status=failed'.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Where the replay goes; one that is there is gone on with.")],
     mode: Annotated[str, typer.Option("--mode", help="live, frozen, hybrid: what comes from the recording.")] = "live",
     model: candidate.Model = None,

@@ -17,8 +17,9 @@ from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.asking import Asked, request_options
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.replay_checks import Note, check_changes, check_models, check_tools, needs_of
+from agentstream.infra.cli.replay_checks import Note, check_changes, check_models, check_tapes, check_tools, needs_of
 from agentstream.infra.cli.replay_lines import Progress, show_replay
+from agentstream.infra.cli.replay_selection import is_selection, recording_of
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.models import usable_model
 from agentstream.infra.replaying import in_process, replay_prefix, through_kafka
@@ -33,8 +34,8 @@ INCOMPLETE = 2
 class Wanted:
     """What stands on the command line."""
 
-    recording: Path
-    """The recording."""
+    recording: str
+    """The recording's directory, or a selection."""
     out: Path
     """Where the replay goes."""
     asked: Asked
@@ -60,7 +61,8 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     screen = Screen()
     terms = terms_of(wanted.asked, wanted.terms)
     baseline = _baseline_terms(terms, wanted)
-    recording = RecordingReader.open(wanted.recording)
+    place = recording_of(context, wanted.recording, wanted.out, restart=wanted.restart)
+    recording = RecordingReader.open(place)
     settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
     plans = [(wanted.out, terms)] + ([] if baseline is None else [(wanted.out / BASELINE, baseline)])
@@ -72,7 +74,7 @@ def _fresh(wanted: Wanted, recording: RecordingReader, terms: ReplayTerms) -> Re
     return ReplayManifest(
         id=secrets.token_hex(5),
         created_at=datetime.now(UTC),
-        recording=wanted.recording.resolve().name,
+        recording=wanted.recording if is_selection(wanted.recording) else recording.directory.resolve().name,
         recording_hash=recording.manifest.content_hash,
         runs=len(recording),
         terms=terms,
@@ -134,6 +136,7 @@ def _checked(
     """The tools that the runs ask for. Raises CommandError for what can be known not to work, or must not run."""
     needs = needs_of(recording, terms, settings)
     check_tools(needs, terms, settings, own_worker=wanted.own_worker, note=note)
+    check_tapes(needs, len(recording), note)
     if terms.mode != "frozen" and wanted.own_worker:
         check_models(needs, settings, wanted.budget, note)
     return frozenset(needs.tools)

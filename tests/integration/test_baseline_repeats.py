@@ -67,6 +67,8 @@ async def test_one_bound_holds_for_both_and_a_larger_one_goes_on(terminal: Termi
     out, _ = await _replay(terminal, "--baseline-repeats", "2", "--json")
     said = json.loads(out)
     assert (said["finished"], said["baseline"]["finished"], said["baseline"]["complete"]) == (RUNS, 2 * RUNS, True)
+    out, _ = await _replay(terminal, "--baseline-repeats", "2", "--restart", "--json")
+    assert json.loads(out)["baseline"]["id"] != said["baseline"]["id"], "begun anew are both"
 
 
 async def test_where_there_is_no_noise_to_learn_it_is_said(terminal: Terminal) -> None:

@@ -159,7 +159,6 @@ async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(term
     said = await terminal("compare", "live", "--recording", "recording", "--baseline", "twice", "--eval", "exact")
     assert (said.code, said.rows["exact"][-1]) == (0, "0.0% change")
     assert "live against twice" in said.err
-    assert "exact: the baseline against itself: 0.0% change" in said.out
 
 
 async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_are_spans(
@@ -197,3 +196,12 @@ async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_a
         ("baseline", "errors"): 0,
         ("candidate", "errors"): 0,
     }
+
+
+async def test_an_evaluator_that_fails_on_every_answer_has_judged_nothing(terminal: Terminal) -> None:
+    (terminal.home / "boom.py").write_text("def boom(answer):\n    raise RuntimeError('boom')\n", encoding="utf-8")
+    await terminal("replay", "recording", "--out", "changed")
+    said = await terminal("compare", "changed", "--recording", "recording", "--eval", "boom:boom", "--eval", "exact")
+    assert (said.code, said.rows["exact"][-2]) == (2, str(CASES)), "and the rest went on"
+    assert "boom failed on every answer: it judged nothing" in said.err
+    assert f"boom: failed on {2 * CASES} answers, which are not counted; the first: RuntimeError: boom" in said.out

@@ -59,3 +59,9 @@ async def test_a_bound_on_money_is_refused_where_no_price_is_known(tmp_path: Pat
     _, err = await terminal.said("--max-cost", "5", code=2)
     assert "--max-cost cannot hold: nobody knows what these runs cost" in err
     assert not (terminal.home / "out").exists(), "the mended command would be told of other terms"
+
+
+async def test_a_frozen_replay_of_nothing_but_questions_is_refused(tmp_path: Path) -> None:
+    terminal = await _cases(tmp_path, {}, environment={})
+    _, err = await terminal.said("--mode", "frozen", code=2)
+    assert "no run can be played frozen: the recording has no result of this run" in err

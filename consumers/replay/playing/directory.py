@@ -23,6 +23,8 @@ FORMAT: Final = "agentstream-replay"
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 RESULTS: Final = "results.jsonl"
+RECORDING: Final = "recording"
+"""In a replay's directory: the recording, where it was made for this replay."""
 BASELINE: Final = "baseline"
 """In a replay's directory: a replay of its own, of the same runs without the changes."""
 _KEEP_EVERY_S: Final = 1.0
@@ -70,7 +72,7 @@ class ReplayDirectory:
                 _clear(path)
             manifest = read_manifest(path) if (path / MANIFEST).exists() else None
             if manifest is None:
-                if any(path.iterdir()):
+                if any(one.name not in {RECORDING, BASELINE} for one in path.iterdir()):
                     raise ReplayError(f"{path}: is neither empty nor a replay")
                 manifest = wanted
                 _write(path / MANIFEST, manifest)
