@@ -62,6 +62,7 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda d: (d / MANIFEST).write_text("[]"), "not the manifest of a recording"),
     (lambda d: changed(d, format="other"), "not the manifest of a recording"),
     (lambda d: changed(d, version=2), "has version 2, this one reads 1 at most: upgrade agentstream"),
+    (lambda d: changed(d, runs=11), "manifest.json: was changed: 11 runs, the files 10"),
     (lambda d: changed(d, runs="many"), "`runs` is not as it must be"),
     (lambda d: changed(d, files=[{"name": "../../etc/passwd"}]), "`files.0.name` is not as it must be"),
 ]

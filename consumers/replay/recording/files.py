@@ -61,6 +61,9 @@ class RecordingReader:
         if surplus := sorted(path.name for path in directory.glob("runs-*.jsonl") if path.name not in named):
             # Of another recording that was copied over this one, say: half of what lies here would silently not count.
             raise RecordingError(f"{directory / surplus[0]}: the manifest does not name it; move it away")
+        held = sum(part.runs for part in manifest.files)
+        if manifest.runs != held:
+            raise RecordingError(f"{directory / MANIFEST}: was changed: {manifest.runs:,} runs, the files {held:,}")
         if manifest.runs == 0 and not allow_empty:
             raise RecordingError(f"{directory}: the recording is empty, it holds no runs")
         return cls(directory, manifest)
