@@ -2,9 +2,6 @@
 
 import io
 import json
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,62 +9,14 @@ import pytest
 from agentstream.infra.connection import redactor
 from agentstream.infra.logs import configure_logs
 from agentstream.infra.settings import Settings
-from agentstream.infra.telemetry import opening
 from agentstream.infra.telemetry.environment import telemetry_settings
-from agentstream.infra.telemetry.opening import Telemetry, open_telemetry
+from agentstream.infra.telemetry.opening import open_telemetry
+from tests.support.exports import FOR_EVER, last_line, lines, opened, said, sent
 from tests.support.otel import set_otel, span
-from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
+from tests.support.otlp_receiver import Manner, OtlpReceiver
 
-FOR_EVER = "3600"
+__all__ = ["lines"]
 KEY = "canary-secret-0123456789"
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """The process' log, as a worker writes it."""
-    root = logging.getLogger()
-    handlers, level, stream = root.handlers[:], root.level, io.StringIO()
-    configure_logs("info", log_format="json", stream=stream)
-    yield stream
-    configure_logs("info", stream=stream)  # whatever levels the test has set for single libraries
-    root.handlers[:], root.level = handlers, level
-    logging.captureWarnings(capture=False)
-
-
-def said(stream: io.StringIO) -> list[tuple[str, str]]:
-    """The lines as level and text."""
-    return [(line["level"], line["event"]) for line in map(json.loads, stream.getvalue().splitlines())]
-
-
-@asynccontextmanager
-async def opened(monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver, **variables: str) -> AsyncIterator[Telemetry]:
-    """Spans only; no patience between a loss and the news that all is well."""
-    set_otel(
-        monkeypatch, receiver, **{"OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "3600000", **variables}
-    )
-    async with open_telemetry(telemetry_settings(), calm_s=0.0) as telemetry:
-        yield telemetry
-
-
-async def sent(telemetry: Telemetry, receiver: OtlpReceiver, name: str) -> None:
-    """Send a span and wait until it is known what became of it."""
-    before = telemetry.losses["default"]
-    span(telemetry, name)
-    telemetry.flush()
-    await receiver.until(lambda: telemetry.losses["default"] != before, f"{name} is counted")
-
-
-def last_line(where: object, failed: int, dropped: int, unsent: int, *, of: int) -> str:
-    return (
-        f"spans are lost on the way to {where}: {failed + dropped + unsent} of {of} since the start "
-        f"(refused or not answered: {failed}, no room to wait: {dropped}, not sent before the end: {unsent})"
-    )
 
 
 @pytest.mark.parametrize(
@@ -214,82 +163,6 @@ async def test_large_spans_leave_in_requests_that_a_collector_takes_and_hold_no_
         await receiver.until(lambda: telemetry.deliveries[0].pending == 0, "and is counted")
     assert max(int(asked.headers["content-length"]) for asked in receiver.requests) < 5 * 1024 * 1024
     assert telemetry.losses["default"].exported == held
-
-
-async def test_a_collector_that_hangs_holds_up_the_end_no_longer_than_the_bound(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
-) -> None:
-    monkeypatch.setattr(opening, "CLOSE_SECONDS", 0.2)
-    receiver.manner = Manner(hang=True)
-    variables = {"OTEL_EXPORTER_OTLP_TIMEOUT": FOR_EVER, "OTEL_METRICS_EXPORTER": "otlp"}
-    async with opened(monkeypatch, receiver, **variables) as telemetry:
-        telemetry.meter_provider.get_meter("tests").create_counter("c").add(1)
-        for number in range(3):
-            span(telemetry, f"s{number}")
-        telemetry.flush()
-        await receiver.until(lambda: receiver.hanging >= 1, "an export hangs")
-    assert receiver.hanging >= 1  # nobody waited for its answer
-    losses = telemetry.losses["default"]
-    assert (losses.exported, losses.dropped) == (0, 3)
-    assert [text for _, text in said(lines)] == [last_line(f"{receiver.endpoint}/v1/traces", 0, 0, 3, of=3)]
-    receiver.release()
-    await receiver.until(lambda: receiver.hanging == 0, "it answers")
-    assert telemetry.losses["default"] == losses  # a late answer changes no books that are closed
-
-
-async def test_the_last_line_counts_all_that_was_lost_before_and_why(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
-) -> None:
-    # It told only what still waited: of 900 dropped ones before, not a word was left in the log of a worker that ended.
-    monkeypatch.setattr(opening, "LOSING_SECONDS", 0.1)
-    async with opened(
-        monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER, OTEL_BSP_MAX_QUEUE_SIZE="10"
-    ) as telemetry:
-        await sent(telemetry, receiver, "arrives")
-        receiver.manner = Manner(status=400)
-        await sent(telemetry, receiver, "refused")
-        receiver.manner = Manner(hang=True)
-        span(telemetry, "hangs")
-        telemetry.flush()
-        await receiver.until(lambda: receiver.hanging == 1, "an export hangs")
-        for number in range(14):
-            span(telemetry, f"s{number}")
-    span(telemetry, "after the end")
-    losses = telemetry.losses["default"]
-    assert (losses.exported, losses.failed, losses.dropped) == (1, 1, 16)
-    assert said(lines)[1:] == [
-        (
-            "warning",
-            last_line(f"{receiver.endpoint}/v1/traces", 1, 5, 10, of=17),
-        )
-    ]
-
-
-async def test_a_collector_that_takes_nothing_already_is_not_waited_for_as_long(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening, "CLOSE_SECONDS", 3_600.0)
-    monkeypatch.setattr(opening, "LOSING_SECONDS", 0.1)
-    receiver.manner = Manner(status=400)
-    async with opened(monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER) as telemetry:
-        await sent(telemetry, receiver, "a")
-        receiver.manner = Manner(hang=True)
-        span(telemetry, "b")
-        telemetry.flush()
-        await receiver.until(lambda: receiver.hanging == 1, "an export hangs")
-    assert receiver.hanging == 1
-    assert telemetry.losses["default"].lost == 2
-
-
-async def test_a_collector_that_is_down_at_the_end_holds_nothing_up_and_the_loss_is_told(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, lines: io.StringIO
-) -> None:
-    monkeypatch.setattr(opening, "CLOSE_SECONDS", 0.2)
-    receiver.stop()
-    async with opened(monkeypatch, receiver, OTEL_EXPORTER_OTLP_TIMEOUT=FOR_EVER) as telemetry:
-        span(telemetry, "a")
-    assert telemetry.losses["default"].lost == 1
-    assert len(said(lines)) == 1
 
 
 async def test_measurements_that_do_not_arrive_are_told_as_well(
