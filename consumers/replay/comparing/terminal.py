@@ -43,7 +43,7 @@ def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
     for side, summary in (("baseline", one.baseline), ("candidate", one.candidate)):
         if summary is not None and summary.pass_at:
             yield f"{name} {side}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in summary.pass_at)
-    if one.noise is not None and (one.noise.changed or not _is_share(one)):
+    if one.noise is not None and one.noise.changed:
         low, high = one.noise.interval
         share = _is_share(one)
         changes = (
