@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -56,10 +56,13 @@ class Away(Trouble):
 class RunStream:
     """The lines of one run, in order. To be closed: before the last one that cancels the run."""
 
-    def __init__(self, response: httpx.Response, place: HttpPlace, deadline: float) -> None:
+    def __init__(
+        self, response: httpx.Response, place: HttpPlace, deadline: float, *, closed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._response = response
         self._chunks = response.aiter_raw()
         self._place = place
+        self._closed = closed
         self._deadline = deadline
         self._lines: deque[bytes] = deque()
         self._piece: list[bytes] = []
@@ -90,8 +93,9 @@ class RunStream:
             pass
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection. Once."""
         await self._response.aclose()
+        await self._closed()
 
     async def _chunk(self) -> bytes | None:
         try:
