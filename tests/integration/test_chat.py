@@ -1,5 +1,6 @@
 """`agentstream chat`, from a pipe and on a real terminal, and `invoke --continue`, against a real Kafka."""
 
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -160,3 +161,72 @@ async def test_what_is_asked_may_come_from_stdin_whenever_it_is_no_terminal(
     async with on_a_terminal(command, terminal.home, terminal.environment) as typed:
         await typed.until("say what to ask: agentstream invoke 'Hello', or pipe it in")
         assert await typed.ended() == 2
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_does_not_answer(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    async with (
+        terminal.worker() as worker,
+        chatting(terminal, *scripted(text="some words that never end", hang="mid_text")) as chat,
+    ):
+        await chat.until("> ")
+        chat.press(f"hello{ENTER}")
+        await chat.until("some words ")
+        worker.send_signal(signal.SIGSTOP)
+        chat.press(CTRL_C)
+        # Sent at once, the two would be one: the first is taken once the request to cancel is on the log.
+        await cluster.until_end_of(cluster.topics.control, 1)
+        chat.press(CTRL_C)
+        await chat.until("not waited for; your next message waits until it has ended")
+        await chat.until("> ")
+        worker.send_signal(signal.SIGCONT)
+        chat.press(f"/new{ENTER}")
+        await chat.until("0 messages")
+        await chat.until("> ")
+        chat.press(CTRL_D)
+        assert await chat.ended() == 0
+        await cluster.tail.until(lambda: [each.status for each in cluster.tail.results] == ["cancelled"])
+
+
+async def test_an_answer_that_came_too_late_is_part_of_what_the_next_message_is_asked_with(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    late = scripted(text="some words that never end", hang="mid_text")
+    async with terminal.worker(), chatting(terminal, "--timeout", "3", *late) as chat:
+        await chat.until("> ")
+        chat.press(f"a{ENTER}")
+        await chat.until("it goes on, and your next message waits for it")
+        await chat.until("> ")
+        (run_id,) = {record.run_id for record in cluster.tail.events}
+        assert (await terminal.type("cancel", run_id)).code == 0
+        await cluster.tail.result(run_id)
+        chat.press(f"b{ENTER}")
+        await cluster.until_end_of(cluster.topics.invoke_requests, 2)
+        chat.press(CTRL_C)
+        await chat.until("> ")
+        chat.press(CTRL_D)
+        assert await chat.ended() == 0
+    (_, second) = await asked_with(cluster)
+    assert (second[0], second[1].startswith("assistant: some words"), second[2]) == ("user: a", True, "user: b")
+
+
+async def test_ctrl_c_ends_a_chat_that_reads_a_pipe_and_cancels_what_is_under_way(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    async with terminal.worker() as worker:
+        chat = await terminal.start("chat", *scripted(hang="before_first"))
+        assert chat.stdin is not None
+        chat.stdin.write(b"one\n")
+        await until_said(worker.stderr, "run started")
+        chat.send_signal(signal.SIGINT)
+        async with patience():
+            _, err = await chat.communicate()
+        assert (chat.returncode, b"Traceback" in err) == (130, False), err
+        await cluster.tail.until(lambda: [each.status for each in cluster.tail.results] == ["cancelled"])
+
+
+async def test_a_chat_without_a_broker_is_one_line(terminal: Terminal) -> None:
+    nowhere = Terminal(home=terminal.home, variables={**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    done = await nowhere.type("chat", stdin="hello\n")
+    assert (done.code, done.err.count("\n")) == (3, 1), done.err
