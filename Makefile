@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check lint types links node-test chaos bench backends lock format clean
+.PHONY: help bootstrap demo test check lint types links node-test slow chaos bench backends lock format clean
 
 help: ## Say what there is
 	@printf 'agentstream: run AI agents from Kafka\n\nusage: make TARGET\n\n'
@@ -32,6 +32,9 @@ links: bootstrap
 
 node-test: bootstrap
 	@cd infra/pi-sidecar && ls test/*.test.js >/dev/null && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
+
+slow: bootstrap ## Record two hundred runs of Pi, replay them and judge a change (minutes)
+	@$(PYTEST) -m slow tests/integration
 
 chaos: bootstrap ## Kill workers and brokers for a long time (CHAOS_SCENARIO=network, cluster, pi or all: other things)
 	@$(PYTEST) -m chaos -s tests/chaos$(if $(CHAOS_SCENARIO),$(patsubst /test_chaos_all.py,,$(CHAOS_SCENARIO:%=/test_chaos_%.py)),/test_chaos.py)
