@@ -86,17 +86,17 @@ def _secrets(settings: Settings) -> Iterator[str]:
 
 def pi_http_token(settings: Settings) -> str | None:
     """The token between `pi-http` and its sidecar, where there is one. Raises SettingsError."""
-    path = settings.pi_http_token_file
-    if path is None:
-        return _secret(settings.pi_http_token)
-    if settings.pi_http_token is not None:
+    path, token = settings.pi_http_token_file, _secret(settings.pi_http_token)
+    if path is not None and token is not None:
         raise SettingsError("AGENTSTREAM_PI_HTTP_TOKEN and AGENTSTREAM_PI_HTTP_TOKEN_FILE: set one of them")
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"AGENTSTREAM_PI_HTTP_TOKEN_FILE: cannot be read ({type(error).__name__})") from None
-    if not token.isascii() or not token.isprintable() or not token:
-        raise SettingsError("AGENTSTREAM_PI_HTTP_TOKEN_FILE: must hold one line of ASCII, the token")
+    if path is not None:
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"AGENTSTREAM_PI_HTTP_TOKEN_FILE: cannot be read ({type(error).__name__})") from None
+    if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
+        which = "AGENTSTREAM_PI_HTTP_TOKEN" if path is None else "AGENTSTREAM_PI_HTTP_TOKEN_FILE"
+        raise SettingsError(f"{which}: must be one word of ASCII")
     return token
 
 

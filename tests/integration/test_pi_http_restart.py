@@ -100,6 +100,7 @@ async def test_killed_itself_it_takes_its_node_along(tmp_path: Path) -> None:
         (["--host", "::"], {}, 2, "AGENTSTREAM_PI_HTTP_TOKEN"),
         (["--port", "70000"], {}, 2, "--port"),
         ([], {"AGENTSTREAM_PI_HTTP_TOKEN_FILE": "nowhere"}, 2, "AGENTSTREAM_PI_HTTP_TOKEN_FILE"),
+        ([], {"AGENTSTREAM_PI_HTTP_TOKEN": "two words"}, 2, "AGENTSTREAM_PI_HTTP_TOKEN: must be one word"),
         (["--host", "256.1.2.3"], {"AGENTSTREAM_PI_HTTP_TOKEN": TOKEN}, 3, "the sidecar does not listen"),
     ],
 )
