@@ -42,7 +42,8 @@ class Terminal:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                # Not `wait`: it waits for the pipes as well, and one that is full and unread never ends.
+                await process.communicate()
 
 
 def at(cluster: Cluster) -> dict[str, str]:
