@@ -68,7 +68,7 @@ async def examine(settings: Settings, connect: Callable[[], tuple[KafkaConnectio
     else:
         async for check in _cluster(settings, connection, topics):
             yield check
-    for check in _way_to_sidecar(settings):
+    for check in way_to_sidecar(settings):
         yield check
     async for check in _harnesses(settings):
         yield check
@@ -144,7 +144,7 @@ def _no_sidecar(settings: Settings, why: str) -> Check:
     return _broken("harness pi-http", why, "Start it with `agentstream sidecar`, or correct AGENTSTREAM_PI_HTTP_*.")
 
 
-def _way_to_sidecar(settings: Settings) -> list[Check]:
+def way_to_sidecar(settings: Settings) -> list[Check]:
     """Requests to a sidecar carry the keys of providers."""
     url = urlsplit(settings.pi_http_url or "")
     if "pi-http" not in settings.harnesses or url.scheme == "https" or is_loopback(url.hostname or "localhost"):
