@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from pydantic import JsonValue
@@ -95,7 +96,7 @@ class EffectiveParameters:
             agents_md=_short_text(self.agents_md),
             harness=HarnessChoice(kind=self.choice.kind, options=_short_options(self.choice.options)),
             tools=self.tools,
-            limits=Limits(**asdict(self.limits)),
+            limits=_wire_limits(self.limits),
             retry=self.retry.to_wire(),
             thinking=self.thinking,
             stream=self.stream,
@@ -235,9 +236,11 @@ def credentials_for(
 
 
 def _lowest(ceiling: RunLimits, *others: Limits | None) -> RunLimits:
+    given = [each for each in others if each is not None]
+    if not given:
+        return ceiling
     lowest = {
-        name: min(bound, *(getattr(each, name, None) or bound for each in others))
-        for name, bound in asdict(ceiling).items()
+        name: min(bound, *(getattr(each, name) or bound for each in given)) for name, bound in asdict(ceiling).items()
     }
     return RunLimits(**lowest)
 
@@ -252,6 +255,12 @@ def _short_text(text: str) -> str:
     if len(raw) <= MAX_ECHO_BYTES:
         return text
     return raw[: MAX_ECHO_BYTES - 128].decode("utf-8", "ignore") + f"\n[cut: {_digest(raw)}]"
+
+
+@lru_cache(maxsize=1_024)
+def _wire_limits(limits: RunLimits) -> Limits:
+    """As a rule all runs of a worker have the same."""
+    return Limits(**asdict(limits))
 
 
 def _short_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:

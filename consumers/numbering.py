@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from agentstream.consumers.redaction import Redactor, StreamRedactor
-from agentstream.consumers.truncation import MAX_EVENT_BYTES, cut, pieces
+from agentstream.consumers.truncation import MAX_EVENT_BYTES, chars_in, cut, pieces
 from agentstream.schemas.events import (
     AnyEvent,
     MessageEnded,
@@ -67,10 +67,10 @@ class _Waiting:
     more: list[str]
 
     def numbered(self, seq: int) -> AnyEvent:
-        changed: dict[str, object] = {"seq": seq, "time": self.time}
-        if isinstance(self.event, PartDelta) and self.more:
-            changed["delta"] = self.event.delta + "".join(self.more)
-        return self.event.model_copy(update=changed)
+        event = self.event
+        if isinstance(event, PartDelta) and self.more:
+            event = event.model_copy(update={"delta": event.delta + "".join(self.more)})
+        return event.numbered(seq, self.time)
 
 
 class Numbering:
@@ -192,7 +192,10 @@ def _size(event: AnyEvent) -> int:
     """About as many bytes as it takes, without writing out what is small anyway."""
     if isinstance(event, PartDelta):
         return 160 + len(event.delta)
-    return len(event.to_bytes()) if isinstance(event, _LARGE) else 300
+    if not isinstance(event, _LARGE):
+        return 300
+    chars = chars_in(event)
+    return len(event.to_bytes()) if chars is None else chars
 
 
 def _key(event: PartDelta) -> _PartKey:

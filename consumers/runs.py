@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import count
 from random import Random
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.attempt import Attempt, Surroundings

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from agentstream.consumers.admitted import Admitted
 from agentstream.schemas.events import RunQueued, StreamEvents

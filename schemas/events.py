@@ -29,7 +29,13 @@ class Event(WireModel):
 
     def numbered(self, seq: int, time: Instant) -> Self:
         """The same fact with its place and time."""
-        return self.model_copy(update={"seq": seq, "time": time})
+        # What `model_copy` does, at a third of its 5 µs: it is called for every event of every run.
+        numbered = object.__new__(type(self))
+        object.__setattr__(numbered, "__dict__", {**self.__dict__, "seq": seq, "time": time})
+        object.__setattr__(numbered, "__pydantic_fields_set__", {*self.__pydantic_fields_set__, "seq", "time"})
+        object.__setattr__(numbered, "__pydantic_extra__", None)
+        object.__setattr__(numbered, "__pydantic_private__", None)
+        return numbered
 
 
 class RunStarted(Event):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from agentstream.schemas.records import Headers, Position
 from agentstream.schemas.trace import TraceContext
