@@ -1,6 +1,7 @@
 """`agentstream where`."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,8 +10,9 @@ from pydantic import JsonValue
 
 from agentstream.consumers.whereabouts import Search, Whereabouts
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.exits import FAILED
+from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.screen import Screen
+from agentstream.schemas.base import RUN_ID_PATTERN
 
 _SENTENCES = {
     "unread": "no worker has read it yet",
@@ -24,6 +26,7 @@ _SENTENCES = {
 
 def run_where(context: Context, run_id: str, *, last: int, as_json: bool) -> None:
     """Look, and say; exit code 1 if the run is nowhere."""
+    check_run_id(run_id)
     settings = context.settings()
     context.quiet_logs(settings)
     cluster = context.cluster(settings)
@@ -40,6 +43,12 @@ def run_where(context: Context, run_id: str, *, last: int, as_json: bool) -> Non
             screen.note(note, "yellow")
     if found.state == "unknown":
         sys.exit(FAILED)
+
+
+def check_run_id(run_id: str) -> None:
+    """Fails for what can be no run's id, such as bytes that are no text."""
+    if re.fullmatch(RUN_ID_PATTERN, run_id) is None:
+        fail(f"{run_id!a} is no run id: those are 1 to 128 of A-Z, a-z, 0-9 and ._:-", USAGE)
 
 
 def sentence(found: Whereabouts) -> str:

@@ -24,6 +24,7 @@ from agentstream.schemas.results import InvokeResult
 
 def run_show(context: Context, run_id: str, *, last: int, as_json: bool) -> None:
     """Read, and show; exit code 1 if the run is nowhere."""
+    locating.check_run_id(run_id)
     settings = context.settings()
     context.quiet_logs(settings)
     cluster = context.cluster(settings)

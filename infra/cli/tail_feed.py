@@ -9,7 +9,7 @@ from agentstream.consumers.transcript import Transcripts
 from agentstream.schemas.codec import Rejection, decode_events, decode_request, decode_result
 from agentstream.schemas.dead_letters import DeadLetter, decode_dead_letter
 from agentstream.schemas.errors import Problem
-from agentstream.schemas.events import RunEnded, StreamEvents
+from agentstream.schemas.events import ReadEvent, RunEnded, StreamEvents
 from agentstream.schemas.headers import CE_SUBJECT, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import InvokeRequest
@@ -60,8 +60,8 @@ class Seen:
 
     record: Record
     """As it lies on the log."""
-    value: Value
-    """What it says; of deltas only the events that are new."""
+    value: Value | None
+    """What it says; of deltas only the events that are new. None while it is held without."""
     run_id: str | None
     """Its run, as far as it can be told."""
     session_id: str | None
@@ -70,6 +70,13 @@ class Seen:
     """Deltas: whether all that was given of this run before is void, another attempt counts."""
     gap: bool = False
     """Deltas: whether events are missing before or among these."""
+
+    @property
+    def seqs(self) -> frozenset[int]:
+        """Of deltas, the `seq` of the events that are new."""
+        return (
+            frozenset(event.seq for event in self.value.events) if isinstance(self.value, StreamEvents) else frozenset()
+        )
 
     @property
     def ends_run(self) -> bool:
@@ -116,8 +123,19 @@ class Feed:
         fresh = self._transcripts.feed(value)
         if not fresh.events:
             return None
-        fewer = value.model_copy(update={"events": fresh.events, "first_seq": fresh.events[0].seq})
-        return replace(seen, value=fewer, voided=fresh.voided, gap=fresh.gap)
+        return replace(seen, value=_with(value, fresh.events), voided=fresh.voided, gap=fresh.gap)
+
+
+def _with(value: StreamEvents, events: tuple[ReadEvent, ...]) -> StreamEvents:
+    return value.model_copy(update={"events": events, "first_seq": events[0].seq})
+
+
+def decoded(what: What, seen: Seen, seqs: frozenset[int]) -> Seen:
+    """A record that was held without its value, as it was: of deltas the events with these `seq`."""
+    value = DECODERS[what](seen.record)
+    if isinstance(value, StreamEvents):
+        value = _with(value, tuple(event for event in value.events if event.seq in seqs))
+    return replace(seen, value=value)
 
 
 def _named(value: Value, record: Record) -> tuple[str | None, str | None]:

@@ -24,8 +24,9 @@ from agentstream.schemas.records import Record
 
 LAST: Final = 10
 MAX_LAST: Final = 10_000
-_NEAR, _FAR = 1_000, 100_000
-"""So many records of each partition are looked at for the last ones: first few, then as many as `where` looks at."""
+_NEAR, _FAR = 100, 100_000
+"""So many records of each partition are looked at for the last ones: first few, then as many as `where` looks at.
+Offsets rather: every other one may be the marker of a transaction."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +130,7 @@ class _Tail:
         if self._asked.session is None:
             return existing
         numbers = list(existing)
-        return (DefaultPartitioner()(self._asked.session.encode(), numbers, numbers),)
+        return (DefaultPartitioner()(self._asked.session.encode("utf-8", "replace"), numbers, numbers),)
 
     async def _what_is_there(self, partitions: tuple[int, ...]) -> dict[int, int]:
         """Show the last records that are meant. Gives the offsets at which they were the last ones."""
@@ -137,7 +138,7 @@ class _Tail:
         count = asked.last if asked.last is not None else MAX_LAST if asked.run is not None else LAST
         # Few records of a busy topic are meant where a run or a session is: the short look would be in vain.
         picky = asked.run is not None or asked.session is not None or asked.status is not None
-        last, feed, scanned = await self._look(partitions, count, _FAR if picky else _NEAR)
+        last, feed, scanned = await self._look(partitions, count, _FAR if picky else max(_NEAR, 4 * count))
         if not picky and not scanned.whole and len(last) < count:
             last, feed, scanned = await self._look(partitions, count, _FAR)
         self._feed = feed
@@ -150,7 +151,7 @@ class _Tail:
         return dict(scanned.ends)
 
     async def _look(self, partitions: tuple[int, ...], count: int, depth: int) -> tuple[Last, Feed, Scanned]:
-        last, feed = Last(count), Feed(self._asked.what, self._wanted)
+        last, feed = Last(self._asked.what, count), Feed(self._asked.what, self._wanted)
 
         def seen(record: Record) -> bool:
             if (found := feed.take(record)) is not None:

@@ -33,6 +33,7 @@ async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
 async def ask(terminal: Terminal, *more: str, **options: object) -> str:
     """Send a request of session s; gives its run id."""
     sent = await terminal.type("invoke", "hi", "--no-wait", "--json", "--session", "s", *more, *scripted(**options))
+    assert sent.code == 0, sent.err
     return str(json.loads(sent.out)["submitted"]["run_id"])
 
 
@@ -151,3 +152,7 @@ async def test_a_run_that_is_nowhere_is_one_line_and_one_and_no_broker_is_three(
     gone = await terminal.type("show", "nobody")
     assert (gone.code, gone.out, gone.err.count("\n")) == (3, "", 1), gone.err
     assert (await terminal.type("show")).code == 2
+    for command in ("show", "where"):
+        wrong = await terminal.type(command, "no id \udcff")
+        assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1), wrong.err
+        assert "is no run id" in wrong.err

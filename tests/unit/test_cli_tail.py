@@ -46,14 +46,14 @@ def begin() -> list[AnyEvent]:
 
 
 def test_the_last_ones_are_those_with_the_latest_times() -> None:
-    last = Last(2)
+    last = Last("results", 2)
     for run_id, at, partition in (("a", 1, 0), ("d", 4, 0), ("b", 2, 1), ("c", 3, 1)):
         last.add(result(run_id, at=at, partition=partition))
     assert [seen.run_id for seen in last.in_order()] == ["c", "d"]
 
 
 def test_within_a_partition_the_log_s_order_counts_and_not_the_clocks_of_those_who_write() -> None:
-    last = Last(3)
+    last = Last("results", 3)
     for run_id, at in (("a", 9), ("b", 1), ("c", 5)):
         last.add(result(run_id, at=at))
     last.add(result("elsewhere", at=2, partition=1))
@@ -61,19 +61,19 @@ def test_within_a_partition_the_log_s_order_counts_and_not_the_clocks_of_those_w
 
 
 def test_large_ones_are_held_only_up_to_a_number_of_bytes() -> None:
-    last = Last(100, max_bytes=3_000)
+    last = Last("results", 100, max_bytes=3_000)
     for number in range(10):
         last.add(result(f"run-{number}", at=number, text="x" * 500))
     assert last.too_large
     assert sum(seen.record.size for seen in last.in_order()) <= 3_000
-    assert last.in_order()[-1].run_id == "run-9"
+    assert list(last.in_order())[-1].run_id == "run-9"
     # One that is larger than all there is room for is shown nevertheless.
     last.add(result("huge", at=99, text="x" * 5_000))
     assert [seen.run_id for seen in last.in_order()] == ["huge"]
 
 
 def test_of_what_is_there_a_void_attempt_is_left_out_and_so_is_one_that_is_tried_again() -> None:
-    feed, last = Feed("deltas", Wanted()), Last(100)
+    feed, last = Feed("deltas", Wanted()), Last("deltas", 100)
     records = [
         deltas(*begin(), words("void"), run_id="a"),
         deltas(*begin(), words("fine"), run_id="b"),
