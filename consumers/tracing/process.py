@@ -32,6 +32,7 @@ class ProcessSpan:
         self._span = span
         self._sends = Sends(make.tracer, trace, span.context, partition=partition)
         self._problem: Problem | None = None
+        self._attempts: dict[str, TraceContext] = {}
         self._first: AttemptSpans | None = None
         self._previous: TraceContext | None = None
         self._lost: TraceContext | None = None
@@ -61,7 +62,10 @@ class ProcessSpan:
         """Where an attempt's deltas and model calls belong: its `invoke_agent` span, begun or not."""
         if not self._make.makes_ids:
             return self.trace
-        return self.trace.with_span(span_id_of(attempt_id, "agent", 0))
+        found = self._attempts.get(attempt_id)
+        if found is None:
+            found = self._attempts[attempt_id] = self.trace.with_span(span_id_of(attempt_id, "agent", 0))
+        return found
 
     def attempt(self, name: AttemptName, facts: AgentFacts, at: datetime) -> AttemptSpans:
         """Begin the spans of an attempt. Linked to the one before, if there was one."""

@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, Tracer, set_sp
 from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.tracing.content import Content
-from agentstream.consumers.tracing.ids import wanting
+from agentstream.consumers.tracing.ids import wanted_span_id, wanting
 from agentstream.producers.spans import clean, failed, span_context
 from agentstream.schemas import span_names as names
 from agentstream.schemas.messages import Usage
@@ -106,9 +106,14 @@ class SpanMaker:
         """
         if isinstance(self.tracer, NoOpTracer):
             return TimedSpan(self.tracer.start_span(name, context), at, when)
-        with wanting(trace_id=trace_id, span_id=span_id):
-            span = self.tracer.start_span(clean(name), context, kind, attributes, links, at)
-        return TimedSpan(span, at, when)
+        if trace_id is not None:
+            with wanting(trace_id=trace_id, span_id=span_id):
+                return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
+        token = wanted_span_id.set(None if span_id is None else int(span_id, 16))
+        try:
+            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
+        finally:
+            wanted_span_id.reset(token)
 
     def text(self, text: str) -> str:
         """A text that others chose, fit for a name or an attribute."""

@@ -80,14 +80,14 @@ class RoutedProcessor:
         self._default = default
         self._local = local
         self._targets = targets
+        self.has_targets = bool(targets)
+        """Whether it must be told of spans that begin."""
         self._exclusive = exclusive
         # Of open spans only, and only of those with a target: a handful, whatever becomes of their ends.
         self._open: dict[int, str] = {}
 
     def on_start(self, span: RecordedSpan) -> None:
         """Remember the target of a span that has one."""
-        if not self._targets:
-            return
         named = span.attributes.get(TARGET)
         if not isinstance(named, str) and span.parent is not None:
             named = self._open.get(span.parent.span_id)

@@ -149,7 +149,9 @@ class RecordedSpan(sdk.ReadableSpan, Span):
         if self.end_time is None:
             self.end_time = time.time_ns() if end_time is None else end_time
             limits = self._tracer.limits
-            self.attributes = _bounded(self.attributes, limits.max_span_attributes, limits.max_span_attribute_length)
+            most, longest = limits.max_span_attributes, limits.max_span_attribute_length
+            if longest is not None or (most is not None and len(self.attributes) > most):
+                self.attributes = BoundedAttributes(most, self.attributes, max_value_len=longest)
             self.size = size_of(self)
             self._tracer.processor.on_end(self)
 

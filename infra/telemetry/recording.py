@@ -63,13 +63,14 @@ class RecordingTracer(Tracer):
     ) -> Span:
         """Begin one, if the sampler wants it. The caller ends it."""
         above = get_current_span(context)
-        given = above.get_span_context()
-        parent = given if given.is_valid else None
-        if parent is not None and self._inherits and type(above) is RecordedSpan:
-            place = SpanContext(
-                parent.trace_id, self._ids.generate_span_id(), False, parent.trace_flags, parent.trace_state
-            )
+        parent: SpanContext | None
+        if isinstance(above, RecordedSpan) and self._inherits:
+            parent = above.context
+            span_id = self._ids.generate_span_id()
+            place = SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
         else:
+            given = above.get_span_context()
+            parent = given if given.is_valid else None
             trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
             result = self._sampler.should_sample(context, trace_id, name, kind, attributes, links)
             is_random = self._ids.is_trace_id_random() if parent is None else parent.trace_flags.random_trace_id
@@ -83,7 +84,8 @@ class RecordingTracer(Tracer):
         span = RecordedSpan(self, name, place, parent, kind, attributes, start_time)
         for link in links or ():
             span.add_link(link.context, link.attributes)
-        self.processor.on_start(span)
+        if self.processor.has_targets:
+            self.processor.on_start(span)
         return span
 
     def start_as_current_span(  # noqa: PLR0913, PLR0917 - the API's

@@ -9,6 +9,7 @@ MAX_EXPORT_BYTES = 4 * 1024 * 1024
 exporter itself throws away whole what is over 64."""
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Of the spans that wait for one place or are under way to it, about."""
+_LISTS = (list, tuple)
 _PLAIN = 1_024
 """A span without texts; and far more than a number takes."""
 
@@ -17,15 +18,16 @@ def size_of(span: ReadableSpan) -> int:
     """Bytes, about: what its texts have, and something for the rest."""
     size = _PLAIN + _texts(span.attributes)
     for event in span.events:
-        size += _texts(event.attributes)
+        if event.attributes:
+            size += _texts(event.attributes)
     return size
 
 
 def _texts(attributes: Mapping[str, object] | None) -> int:
     size = 0
     for value in (attributes or {}).values():
-        if isinstance(value, str):
+        if type(value) is str:
             size += len(value)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, _LISTS):
             size += sum(len(each) for each in value if isinstance(each, str))
     return size

@@ -30,6 +30,6 @@ def test_a_requests_spans_are_freed_when_it_is_over_and_do_not_wait_for_pythons_
     attempt = process.attempt(name, AgentFacts(model="p/m", harness="scripted"), datetime.now(UTC))
     attempt.close(process._make.now(), None, reason="stop", cost=None)
     process.committed("completed", None)
-    left = [weakref.ref(process), weakref.ref(attempt)]
+    left: list[weakref.ref[object]] = [weakref.ref(process), weakref.ref(attempt)]
     del process, attempt
     assert [each() for each in left] == [None, None]
