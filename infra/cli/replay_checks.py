@@ -104,8 +104,10 @@ def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -
         )
 
 
-def check_tapes(needs: Needs, runs: int, note: Note) -> None:
-    """Refuse a frozen replay of which no run could be played."""
+def check_tapes(needs: Needs, runs: int, terms: ReplayTerms, note: Note) -> None:
+    """Refuse a frozen replay of which no run could be played; say where a change shows nothing."""
+    if terms.mode == "frozen" and terms.changes.agents_md is not None:
+        note("--agents-md shows nothing in a frozen replay: models answer from the recording, whatever they are told")
     if needs.unplayable.total() == runs:
         why = "; ".join(needs.unplayable)
         fail(f"no run can be played frozen: {why}; --mode hybrid or live asks the model", USAGE)

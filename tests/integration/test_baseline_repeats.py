@@ -52,7 +52,9 @@ async def test_the_baseline_is_played_without_the_changes_and_its_noise_is_shown
     assert rows["latency (s)"][-1].startswith("["), "all latencies change: what matters is by how much"
     noise = "20.0% change from one play of the baseline to another, and 10.0% from the baseline to the candidate"
     assert f"flaky: noise: {noise}; the baseline's plays differ by -20.0% [" in out
-    assert noise in (terminal.home / "report" / "report.html").read_text(encoding="utf-8")
+    page = (terminal.home / "report" / "report.html").read_text(encoding="utf-8")
+    assert noise in page
+    assert page.count("baseline, first of 2 plays: completed") == RUNS
     evidence = (terminal.home / "report" / "evidence.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(evidence[0])["baseline_repeats"] == 2
     told = [line for line in map(json.loads, evidence) if line.get("side") == "baseline" and line["type"] == "answer"]

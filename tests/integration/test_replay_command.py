@@ -63,6 +63,12 @@ async def test_a_tool_that_the_settings_do_not_allow_cannot_be_made_to_run(termi
     assert "AGENTSTREAM_TOOLS: does not allow bash" in err
 
 
+async def test_instructions_that_no_model_is_told_are_said_to_show_nothing(terminal: Terminal) -> None:
+    (terminal.home / "AGENTS.md").write_text("Be brief.", encoding="utf-8")
+    _, err = await terminal.said("--mode", "frozen", "--agents-md", "AGENTS.md", "--limit", "1", code=2)
+    assert "--agents-md shows nothing in a frozen replay" in err
+
+
 async def test_other_terms_are_refused_and_a_damaged_recording_too(terminal: Terminal) -> None:
     await terminal.said("--mode", "frozen")
     _, err = await terminal.said("--mode", "live", code=2)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -28,6 +29,8 @@ class _Case:
     """The lines of one case."""
 
     answers: dict[str, AnswerLine] = field(default_factory=dict)
+    """The first of each side; the evidence has all."""
+    plays: Counter[str] = field(default_factory=Counter)
     outcomes: list[OutcomeLine] = field(default_factory=list)
     missing: list[MissingLine] = field(default_factory=list)
 
@@ -124,6 +127,7 @@ def _cases(evidence: Path, shown: dict[str, dict[str, str]]) -> dict[str, _Case]
         match line:
             case AnswerLine():
                 case.answers.setdefault(line.side, line)
+                case.plays[line.side] += 1
             case OutcomeLine():
                 case.outcomes.append(line)
             case MissingLine():
@@ -150,7 +154,9 @@ def _case(run_id: str, case: _Case, changes: dict[str, str]) -> Iterator[str]:
     left, right = word_diff(before.text[:_LONGEST] if before else "", now.text[:_LONGEST] if now else "")
     yield "<div class=two>"
     for name, line, text in (("baseline", before, left), ("candidate", now, right)):
-        yield f"<div><p class=quiet>{name}{_status(line)}</p><pre>{text}</pre>{_outcomes(case.outcomes, name)}</div>"
+        which = f", first of {case.plays[name]} plays" if case.plays[name] > 1 else ""
+        yield f"<div><p class=quiet>{name}{which}{_status(line)}</p><pre>{text}</pre>"
+        yield f"{_outcomes(case.outcomes, name)}</div>"
     yield "</div>"
     for one in case.missing:
         yield f"<p class=quiet>no {one.side}: {escape(one.why)}</p>"
