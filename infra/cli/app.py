@@ -9,7 +9,6 @@ from agentstream.infra.cli.compare_command import compare
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
 from agentstream.infra.cli.examples import examples
-from agentstream.infra.cli.exits import HELP
 from agentstream.infra.cli.init_command import init
 from agentstream.infra.cli.invoke_command import chat, invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
@@ -22,14 +21,17 @@ from agentstream.infra.cli.tail_command import tail
 app = typer.Typer(
     name="agentstream",
     help="Run AI agents from Kafka: requests in, live deltas and exactly one result per request out.",
-    epilog=HELP,
+    epilog=examples(""),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics_app = typer.Typer(
-    help="Show or make what the topics should be.", epilog=HELP, no_args_is_help=True, rich_markup_mode=None
+    help="Show or make what the topics should be.",
+    epilog=examples("topics"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from agentstream.infra.cli.examples import examples
-from agentstream.infra.cli.exits import HELP
 
 dead_letters_app = typer.Typer(
     help="List, show, export and send again what could not be done.",
-    epilog=HELP,
+    epilog=examples("dead-letters"),
     no_args_is_help=True,
     rich_markup_mode=None,
 )

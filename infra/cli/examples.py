@@ -9,6 +9,7 @@ _AS_IT_STANDS: Final = "\b"
 """What keeps the lines of a paragraph of the help as they are."""
 
 _LINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("agentstream dev", "agentstream invoke 'Hello, who are you?'    # in another terminal"),
     "init": (
         "agentstream init my-agent",
         "agentstream init . --force",
@@ -41,6 +42,7 @@ _LINES: Final[Mapping[str, tuple[str, ...]]] = {
         "agentstream tail deltas --run RUN_ID",
     ),
     "trace": ("agentstream trace RUN_ID", "agentstream trace 4bf92f35 --dir /var/lib/agentstream/traces"),
+    "topics": ("agentstream topics plan --partitions 12", "agentstream topics apply --partitions 12"),
     "topics plan": ("agentstream topics plan --partitions 12",),
     "topics apply": ("agentstream topics apply --partitions 12",),
     "inspect": ("agentstream inspect", "agentstream inspect --asyncapi > asyncapi.json"),
@@ -49,12 +51,14 @@ _LINES: Final[Mapping[str, tuple[str, ...]]] = {
         "agentstream capture yesterday --since 1d",
         r"agentstream capture failures --status failed --session s1 --redact-pattern '[\w.]+@[\w.]+'",
     ),
+    "recording": ("agentstream recording show yesterday",),
     "recording show": ("agentstream recording show yesterday --runs",),
     "replay": ("agentstream replay yesterday --out changed --mode hybrid --set 'tools=[\"read\"]'",),
     "compare": (
         "agentstream compare changed --recording yesterday --eval tools --fail-if 'pass_rate(tools) < baseline'",
     ),
     "shadow": ("agentstream shadow candidate --model openai/gpt-5-mini --sample 0.05 --max-cost 5",),
+    "dead-letters": ("agentstream dead-letters list --since 2h", "agentstream dead-letters show 3/17"),
     "dead-letters list": ("agentstream dead-letters list --since 2h --code rate_limited",),
     "dead-letters show": ("agentstream dead-letters show 3/17",),
     "dead-letters export": ("agentstream dead-letters export --session s1 --output letters.jsonl",),

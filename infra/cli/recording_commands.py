@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from agentstream.infra.cli.examples import examples
-from agentstream.infra.cli.exits import HELP
 
 recording_app = typer.Typer(
     help="Look into recordings, which `agentstream capture` makes.",
-    epilog=HELP,
+    epilog=examples("recording"),
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -16,15 +16,12 @@ _SCRIPTS = {"bash": "complete -o default -F", "zsh": "compdef _agentstream_compl
 
 
 def every_command() -> Iterator[tuple[str, str]]:
-    """The words of each command, and what stands below its options."""
+    """The words of each command and group, and what stands below its options."""
     waiting = [("agentstream", typer.main.get_command(app))]
     while waiting:
         words, command = waiting.pop()
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            yield words, getattr(command, "epilog", None) or ""
-        else:
-            waiting += [(f"{words} {name}", each) for name, each in inner.items()]
+        yield words, getattr(command, "epilog", None) or ""
+        waiting += [(f"{words} {name}", each) for name, each in getattr(command, "commands", {}).items()]
 
 
 def test_every_command_has_an_example_that_names_it() -> None:
