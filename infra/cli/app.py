@@ -8,7 +8,7 @@ import typer
 from agentstream.infra.cli.compare_command import compare
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_commands import dead_letters_app
-from agentstream.infra.cli.examples import examples
+from agentstream.infra.cli.examples import InOrder, examples
 from agentstream.infra.cli.init_command import init
 from agentstream.infra.cli.invoke_command import chat, invoke
 from agentstream.infra.cli.recording_commands import capture, recording_app
@@ -20,6 +20,7 @@ from agentstream.infra.cli.tail_command import tail
 
 app = typer.Typer(
     name="agentstream",
+    cls=InOrder,
     help="Run AI agents from Kafka: requests in, live deltas and exactly one result per request out.",
     epilog=examples(""),
     no_args_is_help=True,

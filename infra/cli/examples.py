@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from typer.core import TyperGroup
+
 from agentstream.infra.cli.exits import HELP
 
 _AS_IT_STANDS: Final = "\b"
@@ -74,3 +76,12 @@ def examples(command: str) -> str:
     lines = _LINES[command]
     title = "Example:" if len(lines) == 1 else "Examples:"
     return "\n".join((_AS_IT_STANDS, title, *(f"  {line}" for line in lines), "", HELP))
+
+
+class InOrder(TyperGroup):
+    """Lists commands in the order of their examples, which is that in which one meets them, and others behind them."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Their names."""
+        known = [name for name in _LINES if name in self.commands]
+        return known + [name for name in self.commands if name not in known]

@@ -36,6 +36,12 @@ def test_an_example_stands_in_the_help_on_a_line_of_its_own() -> None:
     assert "    agentstream where RUN_ID" in shown, shown
 
 
+def test_commands_are_listed_in_the_order_in_which_one_meets_them() -> None:
+    listed = [line.split()[0] for line in agentstream("--help").stdout.partition("Commands:")[2].splitlines() if line]
+    met = ["init", "dev", "worker", "invoke", "show", "tail", "capture", "compare", "dead-letters"]
+    assert [name for name in listed if name in met] == met
+
+
 @pytest.mark.parametrize("shell", _SCRIPTS)
 def test_the_completion_of_each_shell_can_be_shown(shell: str) -> None:
     done = _complete({"_AGENTSTREAM_COMPLETE": f"source_{shell}"})
