@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from agentstream.consumers.readers import ResultReader
+from agentstream.consumers.readers import Read, ResultReader
 from agentstream.producers.connection import KafkaConnection
+from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import Json
+from tests.conftest import PrivateKafka
 from tests.integration.test_cli import Done, Terminal, until_said
 from tests.support.waiting import eventually, patience
 
@@ -57,9 +59,12 @@ def numbered(found: Iterable[Json]) -> dict[int, str]:
     return texts
 
 
+def connection_of(terminal: Terminal) -> KafkaConnection:
+    return KafkaConnection(bootstrap_servers=terminal.variables["KAFKA_BOOTSTRAP_SERVERS"])
+
+
 async def runs_on_the_log(terminal: Terminal, topics: str) -> int:
-    connection = KafkaConnection(bootstrap_servers=terminal.variables["KAFKA_BOOTSTRAP_SERVERS"])
-    reader = ResultReader(connection, Topics(prefix=topics), start="beginning", until_end=True)
+    reader = ResultReader(connection_of(terminal), Topics(prefix=topics), start="beginning", until_end=True)
     async with reader:
         return len([found async for found in reader])
 
@@ -187,9 +192,15 @@ async def test_ctrl_c_cancels_what_is_under_way_if_that_is_wanted(terminal: Term
             _, err = await asking.communicate()
         assert asking.returncode == 130
         assert "interrupted; 3 runs are under way (lines 1, 2, 3); cancelling" in err.decode()
-        ended = [await terminal.type("where", f"r{number}") for number in (0, 1, 2, 3)]
-    assert [each.code for each in ended] == [0, 0, 0, 1]
-    assert all("it has ended: cancelled" in each.out or "it runs" in each.out for each in ended[:3])
+        reader = ResultReader(connection_of(terminal), Topics(prefix=topics), start="beginning")
+        ended: dict[str, str] = {}
+        async with patience(), reader:
+            while len(ended) < 3:
+                found = await anext(reader)
+                assert isinstance(found, Read)
+                assert isinstance(found.value, InvokeResult)
+                ended[found.value.run_id] = found.value.status
+    assert ended == {"r0": "cancelled", "r1": "cancelled", "r2": "cancelled"}
 
 
 async def test_wrong_use_is_one_line(terminal: Terminal) -> None:
@@ -258,3 +269,28 @@ async def test_a_terminal_shows_rate_and_time_left_on_one_line(terminal: Termina
     assert b" of 6 \xc2\xb7 1 under way \xc2\xb7 " in shown
     assert b"s left" in shown
     assert b"\r\x1b[K" in shown
+
+
+async def test_a_broker_that_is_killed_costs_no_line(
+    private_kafka: PrivateKafka, terminal: Terminal, topics: str
+) -> None:
+    broker = await private_kafka()
+    terminal.variables = {**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    assert (await terminal.type("topics", "apply", "--partitions", "2")).code == 0
+    slow = {"harness": {"kind": "scripted", "options": {"text": "some words here", "delay_ms": 50}}}
+    file = written(terminal, [{"message": f"{number}", "parameters": slow} for number in range(40)])
+    output = terminal.home / "results.jsonl"
+
+    def has(lines: int) -> bool:
+        return output.exists() and output.read_bytes().count(b"\n") >= lines
+
+    async with terminal.worker():
+        asking = await terminal.start("invoke", "--file", file, "--output", "results.jsonl", "--concurrency", "4")
+        await eventually(partial(has, 5), "5 results")
+        await broker.kill()
+        await broker.restart()
+        async with patience():
+            _, err = await asking.communicate()
+        assert asking.returncode == 0, err
+    assert sorted(numbered(results(output.read_text()))) == list(range(1, 41))
+    assert await runs_on_the_log(terminal, topics) == 40
