@@ -40,6 +40,7 @@ test("a run whose lines nobody acknowledges is paused, and another is not", asyn
 	take(line({ run: "slow", window: 4 }));
 	take(line({ run: "quick" }));
 	await lines.until((entry) => entry.type === "done" && entry.run === "quick");
+	await lines.until((entry) => entry.run === "slow" && entry.n === 4);
 	assert.equal(lines.all.filter((entry) => entry.run === "slow").length, 4);
 	for (let n = 4; ; n = lines.all.filter((entry) => entry.run === "slow").length) {
 		take({ type: "ack", run: "slow", n });
