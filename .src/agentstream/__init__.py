@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentstream.consumers.client import AgentClient
+    from agentstream.consumers.client import AgentClient, SyncAgentClient
 
-__all__ = ["AgentClient"]
+__all__ = ["AgentClient", "SyncAgentClient"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the client when it is first asked for, so that `import agentstream` alone loads no Kafka library."""
-    if name == "AgentClient":
-        from agentstream.consumers.client import AgentClient
+    """Import a client when it is first asked for, so that `import agentstream` alone loads no Kafka library."""
+    if name in __all__:
+        from agentstream.consumers import client
 
-        return AgentClient
+        found: object = getattr(client, name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,7 @@ from agentstream.consumers.client.recorded import RecordedHistory
 from agentstream.consumers.client.run import Run
 from agentstream.consumers.client.session import AgentSession
 from agentstream.consumers.client.submitted import SubmittedRun
+from agentstream.consumers.client.sync import SyncAgentClient, SyncAgentSession, SyncRun
 
 __all__ = [
     "AgentClient",
@@ -38,6 +39,9 @@ __all__ = [
     "SessionBusy",
     "SessionUnknown",
     "SubmittedRun",
+    "SyncAgentClient",
+    "SyncAgentSession",
+    "SyncRun",
     "TopicsMissing",
     "Voided",
 ]
