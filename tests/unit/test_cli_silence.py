@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 from agentstream.consumers.client import Voided
-from agentstream.infra.cli.silence import BROKER_BACK, NO_BROKER, NOBODY, NOT_TAKEN, Silence
+from agentstream.infra.cli.silence import BROKER_BACK, NO_BROKER, NOBODY, NOT_TAKEN, BrokerSilence, Silence
 from agentstream.schemas.events import RunAlive, RunQueued, RunRetrying
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,3 +55,16 @@ def test_a_stream_without_signs_of_life_is_not_taken_for_dead() -> None:
     silence = Silence(0.0, alive_is_sent=False)
     silence.heard(alive(), 1.0)
     assert silence.said(500.0, broker_answers=True) is None
+
+
+def test_where_no_run_is_waited_for_only_the_brokers_are_missed() -> None:
+    silence = BrokerSilence(0.0)
+    assert not silence.must_look(9.0)
+    silence.spoke(5.0)
+    assert not silence.must_look(14.0)
+    assert silence.must_look(15.0)
+    assert silence.said(1_000.0, broker_answers=True) is None
+    assert silence.said(1_001.0, broker_answers=False) == NO_BROKER
+    assert silence.said(1_002.0, broker_answers=False) is None
+    assert silence.said(1_003.0, broker_answers=True) == BROKER_BACK
+    assert silence.said(5_000.0, broker_answers=True) is None
