@@ -1,4 +1,4 @@
-"""An OTLP request of spans, as bytes: what the official encoder makes, for a fifth of its cost.
+"""An OTLP request of spans, as bytes: what the official encoder makes, for a quarter of its cost.
 
 That one makes two objects for each attribute of each span, and most attributes say what others in the same request say:
 the agent, the model, the session. Here each different one is encoded once for a request, and its bytes are used again;
@@ -43,9 +43,12 @@ class OtlpSpanExporter(OTLPSpanExporter):
 
     def export(self, spans: Sequence[sdk.ReadableSpan]) -> SpanExportResult:
         """Send them; waits for the answer, retries as the official one does. Raises for what cannot be encoded."""
+        client = getattr(self, "_client", None)
+        if client is None:
+            return super().export(spans)  # another release keeps it elsewhere: then it encodes them itself
         if self._shutdown:
             return SpanExportResult.FAILURE
-        sent = self._client.export(request_of(spans)).success
+        sent = client.export(request_of(spans)).success
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
 

@@ -1,7 +1,7 @@
-"""Spans as plain values: what the SDK records, under its sampler, limits, resource and ids, for a quarter of its cost.
+"""Spans as plain values: what the SDK records, under its sampler, limits, resource and ids, for half the cost.
 
-The SDK's own span has two locks, copies its attributes twice and looks at each value's type: 20 µs with ten attributes,
-and a run has nine spans. Here attributes are a dict until the span ends.
+The SDK's own span has two locks, copies its attributes twice and looks at each value's type: nine spans of a run took
+215 µs so, with the making of what stands in them, and take 90 here. Attributes are a dict until the span ends.
 """
 
 import time

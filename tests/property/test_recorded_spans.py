@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import (
     Link,
@@ -29,7 +31,7 @@ from opentelemetry.trace import (
 )
 
 from agentstream.consumers.tracing.ids import wanting
-from agentstream.infra.telemetry.encoding import request_of
+from agentstream.infra.telemetry.encoding import OtlpSpanExporter, request_of
 from agentstream.infra.telemetry.ids import WantedIds
 from agentstream.infra.telemetry.processors import RoutedProcessor
 from agentstream.infra.telemetry.recording import RecordingProvider
@@ -279,3 +281,18 @@ def test_an_attribute_that_cannot_be_written_costs_no_other_its_place(caplog: py
 
     assert same(act) == 1
     assert "left out" in caplog.text
+
+
+def test_a_release_of_the_exporter_that_sends_otherwise_still_gets_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def export(_: OTLPSpanExporter, spans: object) -> SpanExportResult:
+        given.append(spans)
+        return SpanExportResult.SUCCESS
+
+    exporter = OtlpSpanExporter(endpoint="http://127.0.0.1:9/v1/traces")
+    assert hasattr(exporter, "_client"), "this release does: spans are encoded by it, which is dear"
+    monkeypatch.setattr(OTLPSpanExporter, "export", export)
+    monkeypatch.delattr(exporter, "_client")
+    assert exporter.export([]) is SpanExportResult.SUCCESS
+    assert given == [[]]
