@@ -1,5 +1,6 @@
 """What the scenes before it left on the log is the evaluation set of a change."""
 
+import asyncio
 import secrets
 from contextlib import closing
 from dataclasses import dataclass
@@ -129,8 +130,10 @@ def _check_verdict(report: Report, without_tools: str) -> None:
 
 async def topic_ends(stage: Stage) -> dict[str, dict[int, int]]:
     """Where all topics end."""
-    ends = {}
-    for name in every_topic(stage.topics):
+
+    async def of(name: str) -> dict[int, int]:
         async with Stretch(stage.connection, name, committed=False) as stretch:
-            ends[name] = await stretch.ends(await stretch.partitions())
-    return ends
+            return await stretch.ends(await stretch.partitions())
+
+    names = every_topic(stage.topics)
+    return dict(zip(names, await asyncio.gather(*map(of, names)), strict=True))
