@@ -18,7 +18,7 @@ from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.support.captures import capture
 from tests.support.cluster import Cluster
 
-FEW = 6
+MANY = 200
 
 
 @pytest.fixture
@@ -46,8 +46,9 @@ async def ran(stage: PiStage, cluster: Cluster, *requests: InvokeRequest) -> Non
         await cluster.tail.all_results(*(request.id or "" for request in requests))
 
 
-async def replayed_as_recorded(stage: PiStage, cluster: Cluster, number: int) -> None:
-    first = [asking(f"p{each}", with_tools(each).text, f"s{each}") for each in range(number)]
+@pytest.mark.timeout(300)
+async def test_two_hundred_captured_runs_go_as_recorded(stage: PiStage, cluster: Cluster) -> None:
+    first = [asking(f"p{each}", with_tools(each).text, f"s{each}") for each in range(MANY)]
     await ran(
         stage,
         cluster,
@@ -64,7 +65,7 @@ async def replayed_as_recorded(stage: PiStage, cluster: Cluster, number: int) ->
     await ran(stage, cluster, asking("later", "[[say: And so on.]]", "s0", history))
     await capture(cluster, stage.directory / "recording")
     runs = list(RecordingReader.open(stage.directory / "recording"))
-    assert len(runs) == number + 4
+    assert len(runs) == MANY + 4
     calls = len(stage.model.calls)
     outcome = await stage.replay(runs, ReplayTerms(mode="frozen"))
     assert {run.run_id: run.divergence for run in outcome.runs.values() if run.divergence} == {}
@@ -78,13 +79,3 @@ async def replayed_as_recorded(stage: PiStage, cluster: Cluster, number: int) ->
     relived = await stage.replay(runs, ReplayTerms(mode="frozen", history="relived"), out="relived")
     assert {run.run_id for run in relived.runs.values() if run.conversation == "relived"} == {"later"}
     assert relived.tally.diverged == 0
-
-
-async def test_what_was_captured_goes_as_recorded(stage: PiStage, cluster: Cluster) -> None:
-    await replayed_as_recorded(stage, cluster, FEW)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-async def test_two_hundred_captured_runs_go_as_recorded(stage: PiStage, cluster: Cluster) -> None:
-    await replayed_as_recorded(stage, cluster, 200)
