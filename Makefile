@@ -33,7 +33,7 @@ links: bootstrap
 node-test: bootstrap
 	@cd infra/pi-sidecar && ls test/*.test.js >/dev/null && ../../$(BIN)/python -m agentstream.infra.toolchain node --test test/*.test.js
 
-slow: bootstrap ## Record two hundred runs of Pi, replay them and judge a change (minutes)
+slow: bootstrap ## Replay two hundred runs of Pi, and judge a change of their prompt (minutes)
 	@$(PYTEST) -m slow tests/integration
 
 chaos: bootstrap ## Kill workers and brokers for a long time (CHAOS_SCENARIO=network, cluster, pi or all: other things)
