@@ -26,6 +26,8 @@ class Needs:
     """Every tool, with the number of runs that ask for it."""
     acting: Counter[str] = field(default_factory=Counter)
     """Of them, those that really run: their harness does not just play them."""
+    beyond: int = 0
+    """Runs with a tool that the settings do not allow: a live replay refuses them."""
     models: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
     """Model and the name of credentials, of the runs whose harness asks a model."""
     unplayable: Counter[str] = field(default_factory=Counter)
@@ -46,6 +48,7 @@ def needs_of(recording: RecordingReader, terms: ReplayTerms, settings: Settings)
         asked = replayed_parameters(run, terms)
         tools = default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
         needs.tools.update(tools)
+        needs.beyond += any(tool not in config.tools for tool in tools)
         if terms.mode == "frozen" and (why := Tape.of(run).unplayable) is not None:
             needs.unplayable[why] += 1
         if (default if asked.harness is None else asked.harness.kind) not in PLAYED:
@@ -54,7 +57,9 @@ def needs_of(recording: RecordingReader, terms: ReplayTerms, settings: Settings)
     return needs
 
 
-def check_tools(needs: Needs, terms: ReplayTerms, settings: Settings, *, own_worker: bool, note: Note) -> None:
+def check_tools(
+    needs: Needs, terms: ReplayTerms, settings: Settings, *, runs: int, own_worker: bool, note: Note
+) -> None:
     """Refuse a live replay whose tools would do more than read, unless they are named; say which ones really run."""
     if terms.mode != "live":
         return
@@ -70,8 +75,15 @@ def check_tools(needs: Needs, terms: ReplayTerms, settings: Settings, *, own_wor
         )
     if running:
         note(f"tools that really run: {', '.join(running)}")
-    if unknown := sorted(set(needs.acting) - set(running)):
-        named = ", ".join(f"{name} ({counted(needs.acting[name], 'run')})" for name in unknown)
+    if needs.beyond and own_worker:
+        unknown = sorted(set(needs.tools) - set(settings.tools))
+        named = ", ".join(f"{name} ({counted(needs.tools[name], 'run')})" for name in unknown)
+        if needs.beyond == runs:
+            fail(
+                f"no run could be played: AGENTSTREAM_TOOLS does not allow {named}; "
+                "--mode hybrid answers tools from the recording",
+                USAGE,
+            )
         note(f"AGENTSTREAM_TOOLS does not allow {named}: these runs end as tool_not_allowed")
 
 

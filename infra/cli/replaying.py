@@ -135,7 +135,7 @@ def _checked(
 ) -> frozenset[str]:
     """The tools that the runs ask for. Raises CommandError for what can be known not to work, or must not run."""
     needs = needs_of(recording, terms, settings)
-    check_tools(needs, terms, settings, own_worker=wanted.own_worker, note=note)
+    check_tools(needs, terms, settings, runs=len(recording), own_worker=wanted.own_worker, note=note)
     check_tapes(needs, len(recording), terms, note)
     if terms.mode != "frozen" and wanted.own_worker:
         check_models(needs, settings, wanted.budget, note)

@@ -200,7 +200,7 @@ async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_a
 
 async def test_an_evaluator_that_fails_on_every_answer_has_judged_nothing(terminal: Terminal) -> None:
     (terminal.home / "boom.py").write_text("def boom(answer):\n    raise RuntimeError('boom')\n", encoding="utf-8")
-    await terminal("replay", "recording", "--out", "changed")
+    await terminal("replay", "recording", "--out", "changed", "--mode", "hybrid")
     said = await terminal("compare", "changed", "--recording", "recording", "--eval", "boom:boom", "--eval", "exact")
     assert (said.code, said.rows["exact"][-2]) == (2, str(CASES)), "and the rest went on"
     assert "boom failed on every answer: it judged nothing" in said.err

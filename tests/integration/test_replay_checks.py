@@ -46,6 +46,18 @@ async def test_live_runs_do_more_than_read_only_if_their_tools_are_named(
     assert not (terminal.home / "out").exists(), "the mended command would be told of other terms"
 
 
+async def test_runs_whose_tools_the_settings_do_not_allow_are_told_and_refused_if_all_are(tmp_path: Path) -> None:
+    beyond: Mapping[str, JsonValue] = {"tools": ["write", "bash"]}
+    within: Mapping[str, JsonValue] = {"tools": ["bash"]}
+    (tmp_path / "some").mkdir()
+    some = await _cases(tmp_path / "some", beyond, within, environment={"AGENTSTREAM_MODEL": "nobody/nothing"})
+    _, err = await some.said("--real-tools", "bash", code=2)
+    assert "AGENTSTREAM_TOOLS does not allow write (1 run): these runs end as tool_not_allowed\n" in err
+    alone = await _cases(tmp_path, beyond, environment={})
+    _, err = await alone.said("--real-tools", "bash", code=2)
+    assert "no run could be played: AGENTSTREAM_TOOLS does not allow write (1 run); --mode hybrid answers" in err
+
+
 async def test_a_model_without_credentials_is_said_before_the_first_run(tmp_path: Path) -> None:
     named: Mapping[str, JsonValue] = {"model": "openai/gpt-5-mini", "credentials": "team"}
     terminal = await _cases(tmp_path, {}, named, environment={"OPENAI_API_KEY": "sk-a", "AGENTSTREAM_MODEL": "o/p"})
