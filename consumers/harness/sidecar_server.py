@@ -93,7 +93,7 @@ _QUESTION: TypeAdapter[_Open | _Close] = TypeAdapter(Annotated[_Open | _Close, F
 class SidecarServer:
     """Serves the runs of many workers. Opening it raises SidecarUnavailable if it cannot listen; closing it stops it.
 
-    A process that dies is not replaced here: that is for whoever started this one, and its clients wait for it.
+    A process that dies is not replaced here: its owner opens another, and its clients wait for that.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class SidecarServer:
 
     async def ended(self) -> int:
         """The process's return code, once it has ended; −n for signal n."""
-        await self._reader
+        await asyncio.shield(self._reader)
         return await self._process.wait()
 
     async def stop(self) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -48,6 +48,15 @@ class SidecarProcess:
         await self.process.communicate()
 
 
+async def until_it_listens(process: asyncio.subprocess.Process) -> dict[str, object]:
+    """What it says of itself then."""
+    assert process.stderr is not None
+    while LISTENING not in (line := (await process.stderr.readline()).decode()):
+        assert line, "it ended before it listened"
+    said: dict[str, object] = json.loads(line)
+    return said
+
+
 @asynccontextmanager
 async def sidecar(home: Path, *, port: int = 0, **more: str) -> AsyncIterator[SidecarProcess]:
     """One that listens; killed at the end if it still lives."""
@@ -58,11 +67,8 @@ async def sidecar(home: Path, *, port: int = 0, **more: str) -> AsyncIterator[Si
         cwd=home,
         stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stderr is not None
     try:
-        while LISTENING not in (line := (await process.stderr.readline()).decode()):
-            assert line, "it ended before it listened"
-        yield SidecarProcess(process, json.loads(line))
+        yield SidecarProcess(process, await until_it_listens(process))
     finally:
         if process.returncode is None:
             process.kill()
@@ -77,12 +83,14 @@ async def test_sigterm_ends_it_with_all_its_processes_and_directories(tmp_path: 
     await eventually(lambda: not list(tmp_path.iterdir()))
 
 
-async def test_when_its_node_dies_it_ends_with_one_line(tmp_path: Path) -> None:
+async def test_a_node_that_dies_is_replaced_on_the_same_port(tmp_path: Path) -> None:
     async with sidecar(tmp_path) as one:
         one.node.kill()
-        _, said = await one.process.communicate()
-    assert one.process.returncode == 3
-    assert said.decode().splitlines()[-1].startswith("agentstream: the Node process of the sidecar ended with -9")
+        again = await until_it_listens(one.process)
+        assert again["port"] == one.port
+        assert again["pid"] != one.node.pid
+        one.process.terminate()
+        assert await one.process.wait() == 0
 
 
 async def test_killed_itself_it_takes_its_node_along(tmp_path: Path) -> None:
@@ -159,8 +167,9 @@ def fleet_with_pi_http(kafka: str, prefix: str, logs: Path, model: OfflineModel,
     return Fleet(bootstrap_servers=kafka, prefix=prefix, logs=logs, environment=environment)
 
 
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["all of it", "its Node, which is replaced"])
 async def test_a_sidecar_killed_and_started_again_under_load_loses_no_request(
-    kafka: str, topics: str, tmp_path: Path
+    kafka: str, topics: str, tmp_path: Path, all_of_it: bool
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -189,9 +198,13 @@ async def test_a_sidecar_killed_and_started_again_under_load_loses_no_request(
             mark = first.node.environ()["AGENTSTREAM_RUN"]
             # All of them are in flight, their tools under way, when it is killed.
             await eventually(lambda: len([p for p in marked(f"{mark}/") if p.name() == "sleep"]) >= REQUESTS, within=60)
-            await first.kill()
-            await eventually(lambda: not marked(mark))
-            async with sidecar(home, port=port):
+            async with AsyncExitStack() as stack:
+                if all_of_it:
+                    await first.kill()
+                    await eventually(lambda: not marked(mark))
+                    await stack.enter_async_context(sidecar(home, port=port))
+                else:
+                    first.node.kill()
                 await results.until(REQUESTS)
                 log = await read_log(kafka, fleet.topics, fleet.group_id)
     assert violations(log, [one.run_id for one in sent]) == []
