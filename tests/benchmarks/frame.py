@@ -14,7 +14,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class Distribution:
     """The distribution that this one cannot be below."""
     over_floor: float | None = None
     """The median as a multiple of the floor's."""
+    wanted: str | None = None
+    """What the multiple is to be, such as `≤ 1.5`; None: it is only reported."""
 
     def at(self, percent: float) -> float:
         """The value that so many percent of the measurements do not exceed (nearest rank)."""
@@ -48,7 +50,7 @@ class Distribution:
         """Its line of the table."""
         numbers = [f"{self.at(percent):.1f}" for percent in (50, 90, 99, 100)]
         ratio = "" if self.over_floor is None else f"{self.over_floor:.2f} × {self.floor}"
-        return (self.name, self.unit, str(len(self.values)), *numbers, ratio)
+        return (self.name, self.unit, str(len(self.values)), *numbers, ratio, _target(self.wanted))
 
     def histogram(self) -> Iterator[str]:
         """Bars over ten equal steps from the least to the 99th percentile; the last one holds all above as well."""
@@ -72,6 +74,8 @@ class Figure:
     """In what."""
     value: float
     """The number."""
+    wanted: str | None = None
+    """What it is to be, such as `≥ 0.25`; None: it is only reported."""
 
 
 @dataclass(kw_only=True)
@@ -83,20 +87,33 @@ class Page:
     figures: list[Figure] = field(default_factory=list)
 
     def distribution(
-        self, name: str, unit: str, values: Sequence[float], *, floor: Distribution | None = None
+        self,
+        name: str,
+        unit: str,
+        values: Sequence[float],
+        *,
+        floor: Distribution | None = None,
+        wanted: str | None = None,
     ) -> Distribution:
-        """Note measurements, at least one; `floor` was measured in the same run."""
-        ascending = tuple(sorted(values))
-        found = Distribution(name=name, unit=unit, values=ascending)
+        """Note measurements, at least one; `floor` was measured in the same run, `wanted` is of the ratio to it."""
+        found = Distribution(name=name, unit=unit, values=tuple(sorted(values)), wanted=wanted)
         if floor is not None:
-            ratio = found.at(50) / floor.at(50)
-            found = Distribution(name=name, unit=unit, values=ascending, floor=floor.name, over_floor=ratio)
+            found = replace(found, floor=floor.name, over_floor=found.at(50) / floor.at(50))
         self.distributions.append(found)
         return found
 
-    def figure(self, name: str, unit: str, value: float) -> None:
+    def figure(self, name: str, unit: str, value: float, *, wanted: str | None = None) -> None:
         """Note a number."""
-        self.figures.append(Figure(name=name, unit=unit, value=value))
+        self.figures.append(Figure(name=name, unit=unit, value=value, wanted=wanted))
+
+    def verdicts(self) -> Iterator[tuple[str, ...]]:
+        """A line for each target: whose it is, what came of it, what is wanted, whether it is kept."""
+        for found in self.distributions:
+            if found.wanted is not None and found.over_floor is not None:
+                yield _verdict(self.title, f"{found.name}, p50", "×", found.over_floor, found.wanted)
+        for figure in self.figures:
+            if figure.wanted is not None:
+                yield _verdict(self.title, figure.name, figure.unit, figure.value, figure.wanted)
 
     def lines(self) -> Iterator[str]:
         """The page as text."""
@@ -104,7 +121,8 @@ class Page:
         if self.distributions:
             yield from _table([_HEAD, *(found.row for found in self.distributions)])
         if self.figures:
-            yield from _table([(found.name, _short(found.value), found.unit) for found in self.figures])
+            rows = [(found.name, _short(found.value), found.unit, _target(found.wanted)) for found in self.figures]
+            yield from _table(rows)
         for found in self.distributions:
             yield f"\n{found.name}"
             yield from found.histogram()
@@ -129,6 +147,7 @@ def report(title: str) -> Iterator[Page]:
     page = Page(title=title)
     yield page
     path = page.write()
+    VERDICTS.extend(page.verdicts())
     print("\n".join(page.lines()))  # noqa: T201
     print(f"\nwritten to {path.relative_to(FOLDER.parents[1])}")  # noqa: T201
 
@@ -138,7 +157,25 @@ def _short(value: float) -> str:
     return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-_HEAD = ("", "", "n", "p50", "p90", "p99", "max", "")
+VERDICTS: list[tuple[str, ...]] = []
+"""Of all pages of this process, for the summary at its end."""
+_HEAD = ("", "", "n", "p50", "p90", "p99", "max", "", "")
+
+
+def summary() -> Iterator[str]:
+    """All targets that were measured, as a table."""
+    if VERDICTS:
+        yield from _table([("target", "measured", "wanted", ""), *VERDICTS])
+
+
+def _target(wanted: str | None) -> str:
+    return "" if wanted is None else f"wanted {wanted}"
+
+
+def _verdict(title: str, name: str, unit: str, value: float, wanted: str) -> tuple[str, ...]:
+    sign, _, bound = wanted.partition(" ")
+    kept = value >= float(bound) if sign == "≥" else value <= float(bound)
+    return (f"{title}: {name}", f"{_short(value)} {unit}", wanted, "kept" if kept else "MISSED")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

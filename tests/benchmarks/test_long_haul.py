@@ -46,7 +46,7 @@ async def test_a_hundred_thousand_requests(kafka: str, topics: str, tmp_path: Pa
             at, rss, tasks = next(each for each in seen if each[0] >= share * REQUESTS)
             page.figure(f"memory after {at:,}", "MiB", rss)
             page.figure(f"tasks after {at:,}", "tasks", tasks)
-        page.figure("longest metadata of a commit (allowed: 4,096)", "characters", longest)
+        page.figure("longest metadata of a commit", "characters", longest, wanted="≤ 4096")
         page.distribution("memory meanwhile", "MiB", [rss for _, rss, _ in seen])
         page.distribution("tasks meanwhile", "tasks", [float(tasks) for *_, tasks in seen])
     assert longest <= 4_096

@@ -40,5 +40,5 @@ async def test_throughput(kafka: str, topics: str, tmp_path: Path, partitions: i
             page.figure(
                 f"stream: {stream}, processor time for a run, with the start", "ms", min(each.cpu_ms for each in worked)
             )
-            page.figure(f"stream: {stream}, of the bare loop (wanted: {WANTED[stream]})", "×", best / floor)
+            page.figure(f"stream: {stream}, of the bare loop", "×", best / floor, wanted=f"≥ {WANTED[stream]}")
     assert floor > 0
