@@ -14,6 +14,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -73,7 +74,11 @@ def add(database: sqlite3.Connection, message: Message) -> int:
 
 
 def follow(database: sqlite3.Connection, consumer: Consumer) -> None:
-    """Read from where the database says, and write, for ever."""
+    """Read from where the database says, and write, until a signal says that it is enough."""
+    # Not by an exception, as Ctrl-C has it: confluent-kafka does not survive one that is raised while it waits.
+    enough = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: enough.set())
 
     def start(_: Consumer, partitions: list[TopicPartition]) -> None:
         # The group shares out the partitions, should there be several copies; where to read on only the database says.
@@ -85,7 +90,7 @@ def follow(database: sqlite3.Connection, consumer: Consumer) -> None:
 
     consumer.list_topics(RESULTS, timeout=CONNECT_SECONDS)  # Raises if no broker answers; subscribing would only wait.
     consumer.subscribe([RESULTS], on_assign=start)
-    while True:
+    while not enough.is_set():
         if messages := consumer.consume(AT_ONCE, timeout=0.5):
             print(f"{store(database, messages)} results written", flush=True)
 
@@ -106,7 +111,6 @@ def main(path: str) -> None:
             "log_level": 2,  # What is wrong is raised: librdkafka need not say it on stderr as well.
         }
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as database, closing(consumer):
         database.executescript(SCHEMA)
         follow(database, consumer)
@@ -117,8 +121,6 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(sys.argv[1])
-    except KeyboardInterrupt:
-        sys.exit(0)
     except KafkaException as failure:
         sys.exit(f"error: {failure.args[0].str()}")
     except sqlite3.Error as failure:

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from agentstream import AgentClient
-from tests.integration.example_fixtures import EXAMPLES, loaded, served
+from tests.integration.example_fixtures import EXAMPLES, PARTITIONS, loaded, served
 from tests.support.waiting import WAIT_SECONDS
 
 __all__ = ["served"]
@@ -134,7 +134,7 @@ def test_killed_in_the_middle_of_a_transaction_it_neither_loses_nor_doubles(
         with writer(path, served, stderr) as process:
             # Perhaps it finds all written, and is told to end before it has read anything.
             assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"reading 4 partitions")
+            assert process.stdout.readline().startswith(f"reading {PARTITIONS} partitions".encode())
             books.until_written(run_ids)
             process.send_signal(signal.SIGTERM)
             assert process.wait(WAIT_SECONDS) == 0
@@ -143,6 +143,21 @@ def test_killed_in_the_middle_of_a_transaction_it_neither_loses_nor_doubles(
     with closing(sqlite3.connect(path)) as database:
         tokens = database.execute("SELECT sum(output_tokens) FROM spending WHERE session_id LIKE 'q%'").fetchone()
     assert tokens == (len(run_ids) * TOKENS,)
+
+
+def test_a_position_that_is_not_on_the_log_ends_it_with_one_line_instead_of_a_gap(
+    served: dict[str, str], tmp_path: Path
+) -> None:
+    path, stderr = tmp_path / "results.db", tmp_path / "stderr"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript(loaded("results_to_sqlite").SCHEMA)
+        topic = served["AGENTSTREAM_TOPIC_PREFIX"] + "assistant-messages"
+        database.executemany("INSERT INTO positions VALUES (?, ?, 1000000)", [(topic, n) for n in range(PARTITIONS)])
+    with writer(path, served, stderr) as process:
+        assert process.wait(WAIT_SECONDS) == 1
+    (line,) = stderr.read_text().splitlines()
+    assert line.startswith("error: ")
+    assert "out of range" in line
 
 
 def result(run_id: str, offset: int) -> Message:
