@@ -39,6 +39,8 @@ def only(made: Report) -> RuleVerdict:
         ("errors>.05", ("mean", None, "errors", ">", 0.0, 0.05, None)),
         ("pass_rate < baseline", ("pass_rate", None, None, "<", 1.0, 0.0, None)),
         ("pass@3(exact) < 0.9", ("pass@", 3, "exact", "<", 0.0, 0.9, None)),
+        ("errors>baseline+0.02", ("mean", None, "errors", ">", 1.0, 0.02, None)),
+        ("pass_rate(baseline-2)<0.9*baseline-.02", ("pass_rate", None, "baseline-2", "<", 0.9, -0.02, None)),
         ("p95(my-own_2) > 2 * baseline + 0.5", ("p95", None, "my-own_2", ">", 2.0, 0.5, None)),
     ],
 )
@@ -61,6 +63,8 @@ def test_a_rule_says_one_thing(text: str, meaning: tuple[object, ...]) -> None:
         ("errors > 100% at 95%", 10, "a share between 0 and 1"),
         ("pass_rate(exact) < 90", 20, "a share between 0 and 1"),
         ("pass@2(exact) < 0", 17, "a share between 0 and 1"),
+        ("pass_rate(exact) < baseline - 2", 31, "less than 1: `baseline - 0.02` is 2 points"),
+        ("errors > 0.5 * baseline + 5 at 95%", 27, "less than 1"),
         ("mean(latency) >= 1", 16, "a number, or `baseline`"),
         ("mean(latency) > 1.2 * 3", 23, "`baseline`"),
         ("mean(latency) > baseline + 20%", 30, "1.2 * baseline"),
@@ -152,7 +156,7 @@ async def test_one_failed_rule_fails_all_and_one_that_is_open_leaves_all_open(tm
         cases = [case(f"r{n}", result("right")) for n in range(10)]
         return await report(cases, given({one.run_id: [result("wrong")] for one in cases}), out=tmp_path, fail_if=rules)
 
-    failing, open_, passing = "pass_rate(exact) < 0.5", "pass_rate(exact) < baseline - 1 at 95%", "errors > 0.5"
+    failing, open_, passing = "pass_rate(exact) < 0.5", "pass_rate(exact) < baseline - 0.95 at 95%", "errors > 0.5"
     assert (await of([passing, open_, failing])).verdict.state == "failed"
     assert (await of([passing, open_])).verdict.state == "not_judged"
     assert (await of([passing])).verdict.state == "passed"

@@ -22,7 +22,8 @@ from agentstream.consumers.replay.comparing.answers import ComparisonError
 Function = Literal["pass_rate", "mean", "median", "p90", "p95", "p99", "pass@"]
 QUANTILES: Final[dict[str, float]] = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 _FUNCTIONS: Final = ("pass_rate", "mean", *QUANTILES)
-_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|([A-Za-z_][\w-]*(?:@\d+)?)|(.))", re.DOTALL)
+# A name may hold a minus (json-schema), but `baseline-0.02` is a difference.
+_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|((?<!\()baseline(?=-[\d.])|[A-Za-z_][\w-]*(?:@\d+)?)|(.))", re.DOTALL)
 
 
 class RuleError(ComparisonError):
@@ -73,8 +74,8 @@ class _Parser:
         function, k, evaluator = self._metric()
         operator = self._expect("<", ">")
         factor, margin = self._side()
-        if factor == 0.0 and (function in {"pass_rate", "pass@"} or evaluator == "errors"):
-            self._check_share(operator, margin)
+        if function in {"pass_rate", "pass@"} or evaluator == "errors":
+            self._check_share(operator, factor, margin)
         confidence = None
         if self._next.text == "at":
             self._take()
@@ -136,11 +137,13 @@ class _Parser:
             self._refuse("a plain number (`- 0.02` is 2 points of a pass rate), or a factor: `1.2 * baseline`")
         return factor, sign * margin
 
-    def _check_share(self, operator: str, limit: float) -> None:
-        # `errors > 5`, the % forgotten, can never hold: a gate that lets everything pass.
-        if not (0.0 <= limit < 1.0 if operator == ">" else 0.0 < limit <= 1.0):
-            last = next(token for token in reversed(self._tokens[: self._at]) if token.kind == "number")
+    def _check_share(self, operator: str, factor: float, margin: float) -> None:
+        # `errors > 5`, the % forgotten, can never hold: a gate that lets everything pass. Nor can `< baseline - 2`.
+        last = next((token for token in reversed(self._tokens[: self._at]) if token.kind == "number"), None)
+        if factor == 0.0 and not (0.0 <= margin < 1.0 if operator == ">" else 0.0 < margin <= 1.0):
             self._refuse("a share between 0 and 1, such as 0.05 or 5%, on either side of which it can lie", last)
+        if factor != 0.0 and abs(margin) >= 1.0:
+            self._refuse("less than 1: `baseline - 0.02` is 2 points of a share", last)
 
     def _confidence(self) -> float:
         token = self._next
