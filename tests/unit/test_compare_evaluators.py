@@ -133,9 +133,13 @@ async def test_a_function_of_ones_own_may_await_and_one_that_raises_is_an_error_
         "    return 1 / (answer.case.run_id != 'r1')\n"
         "def odd(answer):\n"
         "    return float('nan') if answer.case.run_id == 'r0' else 'good'\n"
+        "def leaves(answer):\n"
+        "    raise SystemExit(1)\n"
+        "def mixed(answer):\n"
+        "    return 0.5 if answer.case.run_id == 'r0' else True\n"
     )
     monkeypatch.chdir(tmp_path)
-    names = ("polite", "fragile", "odd")
+    names = ("polite", "fragile", "odd", "leaves", "mixed")
     cases = [case(f"r{n}", result("please")) for n in range(3)]
     made = await report(
         cases,
@@ -147,6 +151,9 @@ async def test_a_function_of_ones_own_may_await_and_one_that_raises_is_an_error_
     assert (len(by_name["polite"].worse), by_name["polite"].failures) == (3, 0)
     assert (by_name["fragile"].cases, by_name["fragile"].failures) == (2, 2)
     assert (by_name["odd"].cases, by_name["odd"].failures) == (0, 6)
+    assert (by_name["leaves"].cases, by_name["leaves"].failures) == (0, 6)
+    assert (by_name["mixed"].cases, by_name["mixed"].left_out) == (2, 1)
+    assert "mixed: gave only a number for 2 answers, not counted since it passes or fails others" in made.lines()
     said = (tmp_path / "evidence.jsonl").read_text()
     assert "ZeroDivisionError: division by zero" in said
     assert "which no mean survives" in said
@@ -167,12 +174,26 @@ async def test_a_function_of_ones_own_may_await_and_one_that_raises_is_an_error_
         ("json:no_such_function", "no_such_function"),
         ("judge:Is it polite?", "--judge-model"),
         ("judge:", "needs what to judge"),
+        ("errors=exact", "always runs that were not completed"),
     ],
 )
 def test_an_evaluator_that_cannot_be_made_is_refused(spec: str, why: str) -> None:
     with pytest.raises(ComparisonError) as refused:
         make_evaluators([spec])
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [("def f(:\n", "SyntaxError"), ("raise SystemExit(3)\n", "SystemExit: 3"), ("1 / 0\n", "ZeroDiv")],
+)
+def test_a_module_that_cannot_be_read_is_refused_and_no_bug_of_ours(
+    source: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unreadable_evaluators.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ComparisonError, match=why):
+        make_evaluators(["unreadable_evaluators:f"])
 
 
 def test_evaluators_have_names_of_their_own() -> None:

@@ -124,6 +124,14 @@ async def test_what_was_wrong_before_is_not_the_changes_fault(tmp_path: Path) ->
     assert made.summaries[0].better == ("r1",)
 
 
+async def test_what_an_evaluator_has_nothing_to_say_of_is_no_pass_in_junit(tmp_path: Path) -> None:
+    cases = [case("r0", result("x")), case("r1", result(failed=True))]
+    made = await report(cases, given({"r0": [result("x")], "r1": [result("x")]}), out=tmp_path)
+    made.write_junit(tmp_path / "junit.xml")
+    suite = next(one for one in parse(tmp_path / "junit.xml").getroot() if one.get("name") == "exact")
+    assert {one.get("name"): [tag.tag for tag in one] for one in suite} == {"r0": [], "r1": ["skipped"]}
+
+
 async def test_evidence_alone_gives_the_same_report_and_takes_other_rules(tmp_path: Path) -> None:
     made = await twenty(tmp_path)
     again = report_of(made.evidence, [parse_rule(text) for text in RULES])

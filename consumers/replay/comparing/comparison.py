@@ -198,7 +198,7 @@ async def _outcome(run: Run, side: Side, one: NamedEvaluator) -> OutcomeLine:
     try:
         scored = one.evaluator(run.answer)
         score = as_score(await scored if inspect.isawaitable(scored) else scored)
-    except Exception as error:  # noqa: BLE001  # somebody else's code: its failure is this outcome, and stands in it
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # somebody else's code: its failure is this outcome, and stands in it
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return outcome.model_copy(update={"error": said[:_LONGEST]})
     if score is None:

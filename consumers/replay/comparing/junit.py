@@ -13,8 +13,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(path: Path, evidence: Path, summaries: Sequence[EvaluatorSummary], verdict: Verdict) -> None:
-    """Write it. A case that got worse is a failure; one that was wrong before as well is skipped, since the change did
-    not break it; one that the evaluator raised on is an error. Rules that were not judged are errors."""
+    """Write it. A case that got worse is a failure; one that the evaluator raised on is an error. Skipped are those
+    that were wrong before as well, since the change did not break them, and those of which the evaluator had nothing
+    to say, which would else look like passes. Rules that were not judged are errors."""
     root = Element("testsuites", name="agentstream compare")
     rules = _suite(root, "rules")
     for one in verdict.rules:
@@ -48,6 +49,8 @@ def _evaluator(root: Element, summary: EvaluatorSummary, said: dict[str, list[Ou
             _say(case, "error", raised)
         elif any(one.passed is False for one in outcomes):
             _say(case, "skipped", f"no worse than the baseline: {why}" if why else "no worse than the baseline")
+        elif all(one.passed is None for one in outcomes):
+            _say(case, "skipped", "the evaluator had nothing to say of it")
 
 
 def _said(evidence: Path) -> dict[str, dict[str, list[OutcomeLine]]]:

@@ -70,6 +70,9 @@ def make_evaluators(specs: Sequence[str], *, judge_model: str | None = None) -> 
     made: dict[str, NamedEvaluator] = {}
     for spec in specs or DEFAULT_SPECS:
         one = _make(spec, judge_model)
+        if one.name == "errors" and one.spec != "errors":
+            # A rule `errors > 5%` would hold something else against 5%.
+            raise ComparisonError(f"--eval {spec}: `errors` is always runs that were not completed; name it otherwise")
         count = 2
         name = one.name
         while name in made:
@@ -112,6 +115,9 @@ def _function(module: str, name: str) -> Evaluator:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ComparisonError(f"--eval {module}:{name}: {error}") from None
+    except (Exception, SystemExit) as error:
+        # Somebody else's module: what it raises while it is read, a SyntaxError above all, is no bug of ours.
+        raise ComparisonError(f"--eval {module}:{name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(here)
     if hasattr(found, "evaluate"):

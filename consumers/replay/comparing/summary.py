@@ -71,6 +71,8 @@ class EvaluatorSummary:
     """Outcomes that are an error of the evaluator."""
     first_failure: str | None = None
     """What the first of them says."""
+    only_numbers: int = 0
+    """Outcomes that are a number and neither pass nor fail, where others do: they are not counted."""
     baseline: SideSummary | None = None
     """The baseline; None without cases."""
     candidate: SideSummary | None = None
@@ -104,8 +106,10 @@ def summarize(comparison: Comparison) -> tuple[EvaluatorSummary, ...]:
 def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorSummary:
     kind = kind_of(pairs)
     found = column(pairs, kind)
-    failures = [each.error for pair in pairs for each in (*pair.baseline, *pair.candidate) if each.error is not None]
+    outcomes = [each for pair in pairs for each in (*pair.baseline, *pair.candidate)]
+    failures = [each.error for each in outcomes if each.error is not None]
     first_failure = failures[0] if failures else None
+    only_numbers = sum(each.passed is None and each.value is not None for each in outcomes) if kind == "passed" else 0
     bare = EvaluatorSummary(
         evaluator=one,
         kind=kind,
@@ -114,6 +118,7 @@ def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorS
         left_out=found.left_out,
         failures=len(failures),
         first_failure=first_failure,
+        only_numbers=only_numbers,
     )
     if not found.worths:
         return _alone(bare, pairs, seed)
@@ -134,6 +139,7 @@ def _summary(one: EvaluatorLine, pairs: Sequence[Pair], seed: int) -> EvaluatorS
         left_out=bare.left_out,
         failures=len(failures),
         first_failure=first_failure,
+        only_numbers=only_numbers,
         baseline=_side(found, [pair.baseline for pair in pairs], [w.baseline for w in found.worths], seed),
         candidate=_side(found, [pair.candidate for pair in pairs], [w.candidate for w in found.worths], seed),
         difference=figure.of(found.worths),

@@ -58,6 +58,9 @@ def _of_evaluator(one: EvaluatorSummary) -> Iterator[str]:
     if one.failures:
         which = "which is not counted" if one.failures == 1 else "which are not counted; the first"
         yield f"{name}: failed on {counted(one.failures, 'answer')}, {which}: {one.first_failure}"
+    if one.only_numbers:
+        many = counted(one.only_numbers, "answer")
+        yield f"{name}: gave only a number for {many}, not counted since it passes or fails others"
 
 
 def _rough(summaries: Sequence[EvaluatorSummary]) -> Iterator[str]:
