@@ -19,7 +19,7 @@ from agentstream.consumers.replay.playing.directory import BASELINE, read_manife
 from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail
+from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail, no_verdict_if_unwritable
 from agentstream.infra.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -77,17 +77,11 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     """Compare, write, print; the exit code is the verdict's."""
     _check_places(wanted.outputs)
     with TemporaryDirectory(prefix="agentstream-compare-") as scratch:
-        report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
-        _write(report, wanted.outputs)
         screen = Screen()
-        try:
-            if as_json:
-                screen.json(report.document(), pretty=True)
-            else:
-                _show(report, screen)
-        except ReaderGone:
-            # `compare … | head`: nobody reads on, but a change that failed must not pass for that.
-            close_stdout()
+        with no_verdict_if_unwritable():
+            report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
+            _write(report, wanted.outputs)
+            _print(report, screen, as_json=as_json)
         if wanted.outputs.publish:
             sent = asyncio.run(_publish(context, report))
             screen.note(f"{counted(sent, 'evaluation')} published")
@@ -179,6 +173,18 @@ def _write(report: Report, outputs: Outputs) -> None:
     if directory is not None:
         text = json.dumps(report.document(), ensure_ascii=False, indent=2)
         (directory / "report.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _print(report: Report, screen: Screen, *, as_json: bool) -> None:
+    try:
+        if as_json:
+            screen.json(report.document(), pretty=True)
+        else:
+            _show(report, screen)
+        sys.stdout.flush()
+    except (ReaderGone, BrokenPipeError):
+        # `compare … | head`: nobody reads on, but a change that failed must not pass for that.
+        close_stdout()
 
 
 def _show(report: Report, screen: Screen) -> None:

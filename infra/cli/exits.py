@@ -4,6 +4,8 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Never
 
 OK: Final = 0
@@ -117,7 +119,9 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
         text, known = f"Kafka does not answer: {in_words(error)}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
-    elif isinstance(error, OSError) and error.errno in _DISK_FULL:
+    elif (isinstance(error, OSError) and error.errno in _DISK_FULL) or (
+        getattr(error, "sqlite_errorname", None) == "SQLITE_FULL"
+    ):
         close_stdout()
         text, known = f"cannot write: {text}", FAILED
     elif isinstance(error, TimeoutError) and known is None:
@@ -134,3 +138,19 @@ def close_stdout() -> None:
 def fail(line: str, code: int = FAILED) -> Never:
     """End the command with this line."""
     raise CommandError(line, code)
+
+
+@contextmanager
+def no_verdict_if_unwritable() -> Iterator[None]:
+    """End a command whose exit code is a verdict with 2 where a file cannot be written.
+
+    A full disk ended `compare` with 1, which says that the change failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            close_stdout()
+        elif error.filename is None:
+            raise
+        fail(f"cannot write: {error}", USAGE)

@@ -66,7 +66,12 @@ def run_replay(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     settings = context.at_dev(context.settings()) if wanted.kafka else context.settings()
     context.quiet_logs(settings)
     plans = [(wanted.out, terms)] + ([] if baseline is None else [(wanted.out / BASELINE, baseline)])
-    if not asyncio.run(_play_all(settings, wanted, recording, plans, screen, as_json=as_json)):
+    try:
+        complete = asyncio.run(_play_all(settings, wanted, recording, plans, screen, as_json=as_json))
+    except KeyboardInterrupt:
+        screen.note("interrupted; the same command goes on with what was not finished")
+        raise
+    if not complete:
         sys.exit(INCOMPLETE)
 
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from agentstream.consumers.replay.comparing.records import evaluation_results
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.specs import make_evaluators
+from agentstream.consumers.replay.comparing.verdict import check_rules
 from agentstream.consumers.replay.playing import Budget, Player, ReplayManifest, Tally
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.recording.selection import Selection
@@ -24,7 +25,7 @@ from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_no
 from agentstream.infra.cli.asking import Asked
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.evaluations import evaluations_published
-from agentstream.infra.cli.exits import USAGE, fail
+from agentstream.infra.cli.exits import USAGE, fail, no_verdict_if_unwritable
 from agentstream.infra.cli.replay_lines import spent
 from agentstream.infra.cli.replaying import terms_of
 from agentstream.infra.cli.screen import Screen
@@ -90,17 +91,18 @@ def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
         runs=0,
         terms=terms,
     )
-    rules = Rules(redactor(settings))
-    opened = ShadowDirectory.open(wanted.out, fresh, rules, topic_prefix=cluster.topics.prefix)
-    with TemporaryDirectory(prefix="agentstream-shadow-") as scratch, opened as directory:
+    evaluators, alarms = make_evaluators(wanted.specs), [parse_rule(text) for text in wanted.rules]
+    # Before there is a directory: what is wrong with the options is no shadow that could be gone on with.
+    check_rules([one.name for one in evaluators], alarms)
+    rules, screen = Rules(redactor(settings)), Screen()
+    with (
+        no_verdict_if_unwritable(),
+        TemporaryDirectory(prefix="agentstream-shadow-") as scratch,
+        ShadowDirectory.open(wanted.out, fresh, rules, topic_prefix=cluster.topics.prefix) as directory,
+    ):
         rolling = RollingComparison(
-            directory.replay,
-            make_evaluators(wanted.specs),
-            scratch=Path(scratch),
-            rules=[parse_rule(text) for text in wanted.rules],
-            window=wanted.window,
+            directory.replay, evaluators, scratch=Path(scratch), rules=alarms, window=wanted.window
         )
-        screen = Screen()
         board = Board(screen, rolling, every=wanted.every, as_json=as_json)
         tally = asyncio.run(_follow(settings, cluster, wanted, directory, board))
         standing = rolling.standing()

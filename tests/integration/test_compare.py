@@ -146,11 +146,21 @@ async def test_what_cannot_be_judged_ends_with_2_and_one_line(terminal: Terminal
         (("compare", "recording", "--recording", "recording"), "not the manifest of a replay"),
         (("compare", "few", "--recording", "recording", "--fail-if", "speed > 1"), "character 1: found `speed`"),
         (("compare", "few", "--recording", "recording", "--eval", "nothing"), "--eval nothing: unknown"),
+        (("compare", "few", "--recording", "recording", "--out", "/dev/null/report"), "cannot write: [Errno 20]"),
     ):
         said = await terminal(*arguments)
         assert (said.code, said.out) == (2, ""), said
         assert why in said.err
         assert said.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+async def test_a_disk_that_is_full_is_no_change_that_failed(terminal: Terminal) -> None:
+    await terminal("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
+    command = f"exec {sys.executable} -m agentstream.infra.cli compare few --recording recording > /dev/full"
+    process = await asyncio.create_subprocess_shell(command, cwd=terminal.home, stderr=asyncio.subprocess.PIPE)
+    _, err = await process.communicate()
+    assert (process.returncode, "cannot write: [Errno 28]" in err.decode()) == (2, True)
 
 
 async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(terminal: Terminal) -> None:

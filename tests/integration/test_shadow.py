@@ -65,6 +65,17 @@ async def test_a_shadow_does_not_join_the_workers_group(cluster: Cluster, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+async def test_a_rule_that_cannot_be_read_leaves_no_directory_that_knows_its_terms(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    terminal = terminal_at(cluster, tmp_path)
+    for rule in ("errors > 5", "pass_rate(exat) < 1"):
+        async with terminal.command("shadow", "out", "--fail-if", rule) as process:
+            said = await ended(process)
+        assert (said.code, said.err.count("\n")) == (2, 1), said
+        assert not (tmp_path / "out").exists()
+
+
 async def test_a_sample_that_holds_no_session_could_not_be_judged(cluster: Cluster, tmp_path: Path) -> None:
     terminal = terminal_at(cluster, tmp_path)
     async with terminal.following("--sample", "0", *candidate()) as process:

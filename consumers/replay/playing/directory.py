@@ -61,10 +61,13 @@ class ReplayDirectory:
         self._kept_at = 0.0
 
     @classmethod
-    def open(cls, path: Path, wanted: ReplayManifest, *, restart: bool = False) -> Self:
+    def open(
+        cls, path: Path, wanted: ReplayManifest, *, restart: bool = False, anew: str = "--restart begins anew"
+    ) -> Self:
         """Begin a replay there, or go on with the one that is there, which must be of the same recording and terms.
 
-        With `restart` what is there is removed first. Raises ReplayError, also while another process plays there.
+        With `restart` what is there is removed first. `anew` tells people how to begin anew. Raises ReplayError, also
+        while another process plays there.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ class ReplayDirectory:
                     raise ReplayError(f"{path}: is neither empty nor a replay")
                 manifest = wanted
                 _write(path / MANIFEST, manifest)
-            _check_same(path, manifest, wanted)
+            _check_same(path, manifest, wanted, anew)
             directory = cls(path, manifest)
             directory._take_up()
         except OSError as error:
@@ -190,9 +193,9 @@ def _result(line: bytes, path: Path, number: int) -> ReplayedRun:
         raise ReplayError(f"{path}:{number}: not a replayed run ({where})") from None
 
 
-def _check_same(path: Path, manifest: ReplayManifest, wanted: ReplayManifest) -> None:
+def _check_same(path: Path, manifest: ReplayManifest, wanted: ReplayManifest, anew: str) -> None:
     if manifest.recording_hash != wanted.recording_hash:
-        raise ReplayError(f"{path}: is a replay of another recording ({manifest.recording}); --restart begins anew")
+        raise ReplayError(f"{path}: is a replay of another recording ({manifest.recording}); {anew}")
     before, now = _flat(manifest.terms), _flat(wanted.terms)
     different = [
         f"{name} was {before.get(name, 'not given')}, is {now.get(name, 'not given')}"
@@ -200,9 +203,7 @@ def _check_same(path: Path, manifest: ReplayManifest, wanted: ReplayManifest) ->
         if before.get(name) != now.get(name)
     ]
     if different:
-        raise ReplayError(
-            f"{path}: was begun with other terms ({'; '.join(different)}); give the same, or --restart begins anew"
-        )
+        raise ReplayError(f"{path}: was begun with other terms ({'; '.join(different)}); give the same, or {anew}")
 
 
 def _flat(terms: ReplayTerms) -> dict[str, str]:

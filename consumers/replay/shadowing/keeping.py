@@ -111,4 +111,4 @@ def _replay(path: Path, wanted: ReplayManifest) -> ReplayDirectory:
     if (path / MANIFEST).exists():
         # Its recording has grown, or is about to: only its terms must be the same.
         wanted = wanted.model_copy(update={"recording_hash": read_manifest(path).recording_hash})
-    return ReplayDirectory.open(path, wanted)
+    return ReplayDirectory.open(path, wanted, anew="another directory begins anew")
