@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,7 +80,9 @@ def run_compare(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     with TemporaryDirectory(prefix="agentstream-compare-") as scratch:
         screen = Screen()
         with no_verdict_if_unwritable():
-            report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
+            # What an evaluator of one's own prints is no line of the table, and would break the JSON.
+            with redirect_stdout(sys.stderr):
+                report = asyncio.run(_compare(wanted, wanted.outputs.directory or Path(scratch)))
             _write(report, wanted.outputs)
             _print(report, screen, as_json=as_json)
         if wanted.outputs.publish:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,18 @@ class Terminal:
         out, err = await process.communicate()
         assert process.returncode is not None
         return Said(code=process.returncode, out=out.decode(), err=err.decode())
+
+    async def python(self, script: str) -> Said:
+        """A program of the directory."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, script),
+            cwd=self.home,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return Said(code=process.returncode or 0, out=out.decode(), err=err.decode())
 
     async def unread(self, *arguments: str) -> Said:
         """The command with a pipe for stdout whose reader has gone."""
@@ -163,6 +176,26 @@ async def test_a_disk_that_is_full_is_no_change_that_failed(terminal: Terminal) 
     assert (process.returncode, "cannot write: [Errno 28]" in err.decode()) == (2, True)
 
 
+async def test_what_the_guide_shows_works_as_it_stands(terminal: Terminal) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    (program,) = (text for language, text in blocks if language == "python" and "ReplayManifest(" in text)
+    (function,) = (text for language, text in blocks if language == "python" and "def polite" in text)
+    (rules,) = (text for language, text in blocks if language == "toml")
+    (job,) = (text for language, text in blocks if language == "yaml")
+    for name, text in (("program.py", program), ("my_evaluators.py", function), ("judge.toml", rules)):
+        (terminal.home / name).write_text(text, encoding="utf-8")
+    (terminal.home / "recording").rename(terminal.home / "yesterday")
+    played = await terminal.python("program.py")
+    assert (played.code, played.out[:3]) == (0, f"{CASES} "), played.err
+    (judge,) = re.findall(r"agentstream (compare changed [^#\n]*)", job)
+    (terminal.home / "yesterday").rename(terminal.home / "recording")
+    (terminal.home / "replayed").rename(terminal.home / "changed")
+    said = await terminal(*judge.split())
+    assert said.code in (0, 1), said.err
+    assert {"tools", "polite", "errors"} == set(said.rows) - {"evaluator"}
+
+
 async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(terminal: Terminal) -> None:
     await terminal("replay", "recording", "--out", "twice", "--mode", "frozen", "--repeat", "2")
     await terminal("replay", "recording", "--out", "live", "--mode", "hybrid")
@@ -209,9 +242,12 @@ async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_a
 
 
 async def test_an_evaluator_that_fails_on_every_answer_has_judged_nothing(terminal: Terminal) -> None:
-    (terminal.home / "boom.py").write_text("def boom(answer):\n    raise RuntimeError('boom')\n", encoding="utf-8")
+    (terminal.home / "boom.py").write_text(
+        "def boom(answer):\n    print('a word')\n    raise RuntimeError('boom')\n", encoding="utf-8"
+    )
     await terminal("replay", "recording", "--out", "changed", "--mode", "hybrid")
     said = await terminal("compare", "changed", "--recording", "recording", "--eval", "boom:boom", "--eval", "exact")
     assert (said.code, said.rows["exact"][-2]) == (2, str(CASES)), "and the rest went on"
     assert "boom failed on every answer: it judged nothing" in said.err
+    assert ("a word" in said.out, said.err.count("a word")) == (False, 2 * CASES)
     assert f"boom: failed on {2 * CASES} answers, which are not counted; the first: RuntimeError: boom" in said.out

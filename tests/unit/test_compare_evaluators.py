@@ -228,6 +228,12 @@ def test_an_evaluator_of_pydantic_evals_judges_answers() -> None:
     assert asyncio.run(of(evals.MaxDuration(seconds=0.5), "x")) == Score(passed=False)
 
 
+def test_a_judge_is_not_asked_about_a_run_that_failed() -> None:
+    (polite, _) = make_evaluators(["judge:Are there no insults?"], judge_model="openai:nobody-is-asked")
+    said = polite.evaluator(answer("", came=result(failed=True)))
+    assert said == Score(passed=False, explanation="provider_error: it is down")
+
+
 def test_without_the_extra_it_is_said_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydantic_evals.evaluators", None)
     with pytest.raises(ComparisonError, match=r"pip install 'agentstream-kafka\[evals\]'"):

@@ -4,12 +4,13 @@ Nothing of it is imported before it is asked for.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 from agentstream.consumers.replay.comparing.answers import Answer, ComparisonError, Evaluator, Score, Scored, as_score
+from agentstream.consumers.replay.comparing.evaluators import errors
 
 
 @runtime_checkable
@@ -22,6 +23,7 @@ class PydanticEvaluator(Protocol):
 
 def judge(rubric: str, *, model: str | None = None) -> Evaluator:
     """A model says whether the answer fulfils the rubric; it sees the question, and the reference where there is one.
+    It is not asked about a run that was not completed, which does not pass.
 
     `model` as pydantic-ai names it, such as `openai:gpt-5-mini`; it takes its key from the environment. Raises
     ComparisonError without a rubric, a model or the extra.
@@ -35,7 +37,14 @@ def judge(rubric: str, *, model: str | None = None) -> Evaluator:
         known: adapted(kind(rubric=rubric, model=model, include_input=True, include_expected_output=known))
         for known in (False, True)
     }
-    return lambda answer: judges[answer.reference is not None](answer)
+
+    def evaluate(answer: Answer) -> Scored | Awaitable[Scored]:
+        if answer.result.status != "completed":
+            # Nobody could find fault with the empty answer of a run that failed: "no insults" would pass.
+            return Score(passed=False, explanation=errors(answer).explanation)
+        return judges[answer.reference is not None](answer)
+
+    return evaluate
 
 
 def adapted(evaluator: PydanticEvaluator) -> Evaluator:
