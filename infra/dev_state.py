@@ -18,6 +18,7 @@ from agentstream.infra.settings import CredentialSettings, Settings
 _SAME_START_S = 2.0
 _SHOWN = frozenset(
     {"topic_prefix", "group_id", "harnesses", "model", "tools", "limits", "retry", "max_request_bytes", "trace_dir"}
+    | {"pi_http_url", "pi_http_token_file"}  # without them `doctor` beside it said that they are not set
 )
 _ELSEWHERE = SecretStr("known to `agentstream dev` only")
 

@@ -2,15 +2,18 @@
 
 import sys
 
-from agentstream.infra.cli.app import app
 from agentstream.infra.cli.exits import OK, exit_code, open_missing_streams
+from agentstream.infra.cli.streams import escape_what_cannot_be_encoded
 
 
 def main() -> None:
     """Run the command of `sys.argv` and exit with its code. Errors are one line; `--debug` shows where they arose."""
     open_missing_streams()
+    escape_what_cannot_be_encoded()
     debug = "--debug" in sys.argv
     try:
+        from agentstream.infra.cli.app import app  # here: Ctrl-C meanwhile is no stack trace
+
         code = app(standalone_mode=False, prog_name="agentstream")
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  # the one place where every error becomes a line and a code

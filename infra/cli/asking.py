@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ def said_on_stdin() -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return fail(f"stdin is not UTF-8 text (at byte {error.start})", USAGE)
+
+
+def said_as_argument(text: str) -> str:
+    """An argument as text, whatever the locale. Fails for what is not UTF-8: the agent was asked with parts missing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(text).decode()
+        except UnicodeDecodeError as error:
+            return fail(f"the message is not UTF-8 text (at byte {error.start})", USAGE)
+    return text
 
 
 def _file(path: Path) -> str:

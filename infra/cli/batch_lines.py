@@ -24,7 +24,7 @@ from agentstream.schemas.validation import validated
 NAMESPACE: Final = UUID("3e2ccb6e-4a0f-5a53-8d0b-7c3c0f4a3f51")
 """Of the run ids that are made here."""
 SHORT: Final = {"session": "session_id", "run_id": "id"}
-NAMES: Final = ("message", "messages", "session", "model", "run_id", *InvokeRequest.model_fields)
+NAMES: Final = tuple(dict.fromkeys(("message", "messages", "session", "model", "run_id", *InvokeRequest.model_fields)))
 BOUNDS: Final = Bounds(max_bytes=2**31)
 """The client says how large a request may be; a line has more whitespace."""
 

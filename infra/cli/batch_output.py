@@ -47,6 +47,9 @@ class FileOutput:
         self.finished: set[str] = set()
 
     def __enter__(self) -> Self:
+        if self._path.exists() and not self._path.is_file():
+            # It is read first: the zeros of a device had no end, and the machine no memory left.
+            fail(f"--output {self._path}: is no file that keeps what is written; without --output it is stdout", USAGE)
         try:
             self._file = self._path.open("a+b", buffering=0)
         except OSError as error:

@@ -9,7 +9,7 @@ from agentstream.consumers.client import AgentClient
 from agentstream.consumers.readers import Read, ResultReader
 from agentstream.consumers.whereabouts import Search
 from agentstream.infra.cli.context import Cluster, Context
-from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, fail
+from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, UNAVAILABLE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.rendering import problem_line, summary
 from agentstream.infra.settings import Settings
@@ -17,6 +17,7 @@ from agentstream.infra.topic_admin import topic_admin
 from agentstream.schemas.results import InvokeResult
 
 _LAST = 100_000
+_APPLY = "`agentstream topics apply` makes what is missing"
 
 
 def run_cancel(context: Context, run_id: str, reason: str | None, *, wait_s: float | None, as_json: bool) -> None:
@@ -27,8 +28,9 @@ def run_cancel(context: Context, run_id: str, reason: str | None, *, wait_s: flo
     screen = Screen()
 
     async def cancel() -> int:
-        async with topic_admin(cluster.connection):
-            pass  # says within 10 s that nobody answers; a producer takes 40 s
+        async with topic_admin(cluster.connection) as admin:  # within 10 s; a producer takes 40 s to say the same
+            if cluster.topics.control not in await admin.names():
+                fail(f"no such topic: {cluster.topics.control}, or this user may not see it; {_APPLY}", UNAVAILABLE)
         async with AgentClient(connection=cluster.connection, topic_prefix=cluster.topics.prefix) as client:
             if wait_s is not None:
                 return await _cancel_and_wait(client, cluster, settings, (run_id, reason, wait_s), screen, as_json)

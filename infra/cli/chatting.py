@@ -21,7 +21,7 @@ from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, OK
 from agentstream.infra.cli.loop_thread import LoopThread
 from agentstream.infra.cli.screen import Screen
-from agentstream.infra.cli.silence import watching
+from agentstream.infra.cli.silence import BrokerSilence, watching
 from agentstream.infra.rendering import problem_line, shortened, tokens
 from agentstream.schemas.results import InvokeResult
 
@@ -123,13 +123,16 @@ class Conversation:
         return False
 
     async def _answered(self, text: str) -> InvokeResult:
-        run = await self.session.send(text, timeout=self._manner.timeout)
+        connection = self._where.cluster.connection
+        say = lambda line: self._screen.note(line, "yellow")  # noqa: E731
+        # Sending to brokers that have died takes minutes: nobody said why.
+        async with watching(BrokerSilence(asyncio.get_running_loop().time()), connection, say):
+            run = await self.session.send(text, timeout=self._manner.timeout)
         self._run = run
         if self._stopping:
             await self.stop()
         silence = silence_of(self._options)
-        say = lambda line: self._screen.note(line, "yellow")  # noqa: E731
-        async with watching(silence, self._where.cluster.connection, say):
+        async with watching(silence, connection, say):
             result = await follow(run, self._screen, silence, as_json=False)
         await self.session.settle()
         return result

@@ -79,6 +79,8 @@ def open_missing_streams() -> None:
 
 def exit_code(error: BaseException, *, debug: bool) -> int:
     """Say on stderr what went wrong, if anything did, and return the exit code."""
+    while isinstance(error, BaseExceptionGroup):  # of a task group: `invoke --file | head -1` ended as a bug of ours
+        error = error.exceptions[0]
     names = _names(error)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else OK
@@ -104,8 +106,6 @@ def _names(error: BaseException) -> tuple[str, ...]:
 
 
 def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
-    if isinstance(error, BaseExceptionGroup):
-        return _explained(error.exceptions[0], _names(error.exceptions[0]))
     text = " ".join(str(error).split()) + next((_ADVICE[name] for name in names if name in _ADVICE), "")
     known = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if isinstance(error, CommandError):

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from agentstream.consumers.client import AgentClient, Run, RunTimeout, SubmittedRun
 from agentstream.consumers.client.requests import Content, RequestOptions
 from agentstream.infra.cli.answering import cancel, continued, follow, show_result, silence_of
-from agentstream.infra.cli.asking import Asked, request_options, said_on_stdin
+from agentstream.infra.cli.asking import Asked, request_options, said_as_argument, said_on_stdin
 from agentstream.infra.cli.calling import Where, calling, where_to
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import OK, TIMED_OUT, USAGE, fail
@@ -37,7 +37,7 @@ def run_invoke(context: Context, asked: Asked, manner: Manner) -> None:
     """Send it; show the run and fail if it does not complete, or only say where it lies."""
     if not asked.text and sys.stdin.isatty():
         fail("say what to ask: agentstream invoke 'Hello', or pipe it in", USAGE)
-    text = said_on_stdin() if asked.text in ("", "-") else asked.text
+    text = said_on_stdin() if asked.text in ("", "-") else said_as_argument(asked.text)
     if not text.strip():
         fail("there is nothing to ask: the text is empty", USAGE)
     options = request_options(asked)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED
+from agentstream.infra.cli.locating import check_run_id
 from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.dev_state import running_dev, state_directory
 from agentstream.infra.span_tree import Row, of_run, rows, summary
@@ -14,6 +15,7 @@ from agentstream.infra.telemetry.span_lines import SpanLine, read_spans
 
 def run_trace(context: Context, wanted: str, *, directory: Path | None, as_json: bool) -> None:
     """Find the spans and draw them; exit code 1 if there are none."""
+    check_run_id(wanted)
     settings = context.settings()
     context.quiet_logs(settings)
     where = directory or settings.trace_dir or _devs_directory()

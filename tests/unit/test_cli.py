@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import subprocess
 import sys
 from io import StringIO
@@ -9,7 +10,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from agentstream.infra.broker import BrokerError
-from agentstream.infra.cli.asking import Asked, request_options
+from agentstream.infra.cli.asking import Asked, request_options, said_as_argument
 from agentstream.infra.cli.exits import (
     BUG,
     FAILED,
@@ -49,6 +50,7 @@ def asked(*assignments: str, **options: object) -> Asked:
         (TopicAuthorizationFailedError("t"), UNAVAILABLE, "TopicAuthorizationFailedError"),
         (ExceptionGroup("two", [SettingsError("inner")]), USAGE, "inner"),
         (CommandError("stop", FAILED), FAILED, "stop"),
+        (BaseExceptionGroup("of a task group", [ExceptionGroup("", [CommandError("deep", USAGE)])]), USAGE, "deep"),
         (KeyError("oops"), BUG, "a bug: --debug shows where"),
     ],
 )
@@ -89,9 +91,8 @@ def test_wrong_usage_is_one_line_and_two() -> None:
 
 def test_the_command_line_loads_no_kafka_library_before_a_command_needs_it() -> None:
     # aiokafka, pydantic and rich take half a second together, and `--help` must not.
-    code = (
-        "import sys, agentstream.infra.cli; print([m for m in ('aiokafka', 'pydantic', 'httpx') if m in sys.modules])"
-    )
+    loaded = "print([m for m in ('aiokafka', 'pydantic', 'httpx') if m in sys.modules])"
+    code = f"import sys, agentstream.infra.cli.app; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == []
 
@@ -185,6 +186,23 @@ def test_streams_that_are_closed_or_full_are_no_bug_of_ours() -> None:
     assert shell("agentstream inspect --json | head -1 >/dev/null").returncode == OK
     closed = shell("KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1 agentstream invoke - <&-")
     assert (closed.returncode, closed.stderr.count("\n")) == (USAGE, 1), closed.stderr
+
+
+def test_a_locale_that_is_not_utf8_costs_no_word_and_json_stays_json(tmp_path: Path) -> None:
+    # `tail` and `show` ended with 70 at the first word that the locale's encoding has not.
+    (tmp_path / "AGENTS.md").write_text("Sei höflich · 礼貌 · 🙂", encoding="utf-8")
+    done = shell(f"AGENTSTREAM_AGENT_DIR={tmp_path} PYTHONIOENCODING=ascii agentstream inspect --json")
+    assert done.returncode == OK, done.stderr
+    assert json.loads(done.stdout)["defaults"]["agents_md"] == "Sei höflich · 礼貌 · 🙂"
+
+
+def test_a_message_that_is_no_text_is_refused_and_one_of_another_locale_is_read() -> None:
+    nowhere = "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1"
+    refused = shell(f"{nowhere} agentstream invoke $'bad\\xff'")
+    assert (refused.returncode, refused.stderr.count("\n")) == (USAGE, 1), refused.stderr
+    assert "the message is not UTF-8 text (at byte 3)" in refused.stderr
+    assert said_as_argument(os.fsdecode("Zoë ✓".encode())) == "Zoë ✓"
+    assert said_as_argument("Zo\udcc3\udcab") == "Zoë"  # as Python gives it in the locale C
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")

@@ -90,4 +90,8 @@ def test_what_dev_allows_is_known_elsewhere_and_its_keys_are_not() -> None:
         assert (found := running_dev()) is not None
     assert (found.settings.tools, found.settings.model) == (("bash",), "openai/x")
     assert found.settings.limits.max_turns == 7
+    # `doctor` beside a dev with pi-http said that the URL is not set.
+    with published("localhost:1", Settings(harnesses=("pi-http",), pi_http_url="http://127.0.0.1:8790")):
+        assert (found_http := running_dev()) is not None
+    assert found_http.settings.pi_http_url == "http://127.0.0.1:8790"
     assert [(name, each.provider) for name, each in found.settings.credentials.items()] == [("team", "openai")]

@@ -123,6 +123,15 @@ def test_a_file_of_results_remembers_its_runs_and_drops_a_piece_of_a_line(tmp_pa
     assert [(line["line"], line["text"], line["result"]["run_id"]) for line in lines] == [(1, "ü", "a"), (2, "ok", "b")]
 
 
+def test_results_go_to_no_device_and_no_pipe(tmp_path: Path) -> None:
+    # /dev/full was read until the machine had no memory left; a pipe, `>(gzip)`, was a bug of ours.
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path(os.devnull), tmp_path / "pipe"):
+        with pytest.raises(CommandError, match="is no file that keeps") as found, FileOutput(path):
+            pass
+        assert found.value.code == USAGE
+
+
 @pytest.mark.parametrize("text", ["notes\n", "[1]\n", '{"result": {}}\n', '{"line": 1}\n'])
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.txt"
