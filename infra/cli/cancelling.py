@@ -28,10 +28,11 @@ def run_cancel(context: Context, run_id: str, reason: str | None, *, wait_s: flo
     screen = Screen()
 
     async def cancel() -> int:
-        async with topic_admin(cluster.connection) as admin:  # within 10 s; a producer takes 40 s to say the same
-            if cluster.topics.control not in await admin.names():
-                fail(f"no such topic: {cluster.topics.control}, or this user may not see it; {_APPLY}", UNAVAILABLE)
+        async with topic_admin(cluster.connection) as admin:
+            seen = await admin.names()  # says within 10 s that nobody answers; a producer takes 40 s, also for a topic
         async with AgentClient(connection=cluster.connection, topic_prefix=cluster.topics.prefix) as client:
+            if cluster.topics.control not in seen:
+                fail(f"no such topic: {cluster.topics.control}, or this user may not see it; {_APPLY}", UNAVAILABLE)
             if wait_s is not None:
                 return await _cancel_and_wait(client, cluster, settings, (run_id, reason, wait_s), screen, as_json)
             await client.cancel(run_id, reason, requested_by=whoever())

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agentstream.infra.cli.silence import NO_BROKER
+from tests.conftest import PrivateKafka
 from tests.integration.test_cli import Terminal, scripted, until_said
 from tests.support.asked import asked_with
 from tests.support.cluster import Cluster, cluster_of
@@ -224,6 +226,26 @@ async def test_ctrl_c_ends_a_chat_that_reads_a_pipe_and_cancels_what_is_under_wa
             _, err = await chat.communicate()
         assert (chat.returncode, b"Traceback" in err) == (130, False), err
         await cluster.tail.until(lambda: [each.status for each in cluster.tail.results] == ["cancelled"])
+
+
+async def test_a_broker_that_dies_between_two_turns_is_said_and_the_turn_is_asked_when_it_is_back(
+    private_kafka: PrivateKafka, terminal: Terminal
+) -> None:
+    # Sending waits for the brokers, and until the request was there nobody listened for their silence.
+    broker = await private_kafka()
+    terminal.variables = {**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    assert (await terminal.type("topics", "apply", "--partitions", "1")).code == 0
+    async with terminal.worker(), chatting(terminal, "--harness", "scripted") as chat:
+        await chat.until("> ")
+        chat.press(f"one{ENTER}")
+        await chat.until("You said: one")
+        await chat.until("> ")
+        await broker.kill()
+        chat.press(f"two{ENTER}")
+        await chat.until(NO_BROKER)
+        await broker.restart()
+        await chat.until("You said: two")
+        chat.press(CTRL_D)
 
 
 async def test_a_chat_without_a_broker_is_one_line(terminal: Terminal) -> None:

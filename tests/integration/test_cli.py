@@ -196,6 +196,8 @@ async def test_what_is_missing_is_one_line_with_what_to_do(terminal: Terminal) -
     assert without_topics.code == 3
     assert "agentstream topics apply" in without_topics.err.splitlines()[-1]
     assert (await terminal.type("invoke", "hi")).code == 3
+    cancelled = await terminal.type("cancel", "x")
+    assert (cancelled.code, "control, or this user may not see it" in cancelled.err) == (3, True), cancelled.err
     nowhere = Terminal(home=terminal.home, variables={**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     for command in (["worker"], ["topics", "plan"], ["invoke", "hi", "--timeout", "5"]):
         done = await nowhere.type(*command)

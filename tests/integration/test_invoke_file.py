@@ -224,6 +224,24 @@ async def test_wrong_use_is_one_line(terminal: Terminal) -> None:
     assert (refused.code, "Traceback" in refused.err) == (3, False)
 
 
+async def test_a_reader_that_goes_ends_it_without_a_word(terminal: Terminal) -> None:
+    # `| head -1` was "ReaderGone: (a bug: …)" and 70: what a task group raises is a group.
+    slow = {"harness": {"kind": "scripted", "options": {"text": "words", "delay_ms": 50}}}
+    file = written(terminal, [{"message": f"{number}", "parameters": slow} for number in range(20)])
+    command = f"{sys.executable} -m agentstream.infra.cli invoke --file {file} --concurrency 1 | head -1"
+    async with terminal.worker(), patience():
+        shell = await asyncio.create_subprocess_exec(
+            *("bash", "-o", "pipefail", "-c", command),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=terminal.home,
+            env=terminal.environment,
+        )
+        out, err = await shell.communicate()
+    assert (shell.returncode, b"agentstream:" in err) == (0, False), err
+    assert [each["line"] for each in results(out.decode())] == [1]
+
+
 async def test_two_processes_do_not_write_one_output(terminal: Terminal) -> None:
     file = written(terminal, [{"message": "a"}])
     command = ("invoke", "--file", file, "--output", "out.jsonl", *SCRIPTED)
