@@ -5,10 +5,9 @@ import json
 import shutil
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from agentstream.consumers.replay.comparing.answers import ComparisonError
 from agentstream.consumers.replay.comparing.comparison import Sources
@@ -22,9 +21,6 @@ from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, ReaderGone, close_stdout, fail, no_verdict_if_unwritable
 from agentstream.infra.cli.screen import Screen
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 NOT_JUDGED = 2
 _STYLES = {"passed": "green", "failed": "red", "not_judged": "yellow"}
@@ -205,24 +201,12 @@ def _show(report: Report, screen: Screen) -> None:
 
 async def _publish(context: Context, report: Report) -> int:
     """To the topic, and as spans where OpenTelemetry's variables name a place for them."""
-    from agentstream.consumers.replay.comparing.spans import trace_evaluations
-    from agentstream.infra.telemetry.environment import Destination, telemetry_settings
-    from agentstream.infra.telemetry.opening import open_telemetry
-    from agentstream.producers.evaluations import EvaluationProducer
-    from agentstream.producers.kafka import idempotent_producer
-    from agentstream.schemas.topics import MAX_REQUEST_BYTES
+    from agentstream.infra.cli.evaluations import evaluations_published
 
     settings = context.settings()
     context.quiet_logs(settings)
-    cluster = context.cluster(settings)
-
-    async with EvaluationProducer(
-        lambda: idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES), cluster.topics
-    ) as producer:
-        sent = await producer.publish(report.results())
-    spans = telemetry_settings(service="agentstream-compare")
-    if not spans.disabled and spans.traces.endpoint is not None:
-        async with open_telemetry(replace(spans, metrics=Destination())) as telemetry:
-            tracer: Tracer = telemetry.tracer_provider.get_tracer("agentstream")
-            trace_evaluations(tracer, report.results(), recording=report.comparison.about.recording)
-    return sent
+    recording = report.comparison.about.recording
+    async with evaluations_published(
+        context.cluster(settings), service="agentstream-compare", recording=recording
+    ) as publish:
+        return await publish(report.results)

@@ -8,8 +8,9 @@ from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers.tail import Tail
 from agentstream.consumers.replay.comparing.spans import trace_evaluations
 from agentstream.infra.cli.context import Cluster
+from agentstream.infra.cli.screen import Screen
 from agentstream.infra.telemetry.environment import Destination, telemetry_settings
-from agentstream.infra.telemetry.opening import open_telemetry
+from agentstream.infra.telemetry.opening import Telemetry, open_telemetry
 from agentstream.producers.evaluations import EvaluationProducer
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.schemas.evaluations import EvaluationResult
@@ -21,10 +22,14 @@ Published = Callable[[Callable[[], Iterator[EvaluationResult]]], Awaitable[int]]
 
 @asynccontextmanager
 async def evaluations_published(cluster: Cluster, *, service: str, recording: str) -> AsyncIterator[Published]:
-    """Opens what it takes. Raises TopicMissing, KafkaError, OSError, TimeoutError, and so does what it gives."""
+    """Opens what it takes. Raises TopicMissing, KafkaError, OSError, TimeoutError, and so does what it gives.
+
+    Spans that were lost are told of at the end: the log, which says so of a worker, is silent in a command for people.
+    """
     topic = Tail(lambda: tail_consumer(cluster.connection, read_committed=True), cluster.topics.evaluations)
     await topic.open()
     await topic.close()
+    telemetry: Telemetry | None = None
     async with AsyncExitStack() as stack:
         producer = EvaluationProducer(
             lambda: idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES), cluster.topics
@@ -42,3 +47,6 @@ async def evaluations_published(cluster: Cluster, *, service: str, recording: st
             return sent
 
         yield publish
+    for delivery in telemetry.deliveries if telemetry is not None else ():
+        if line := delivery.last_line():
+            Screen().note(line, "yellow")

@@ -239,6 +239,13 @@ async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_a
         ("baseline", "errors"): 0,
         ("candidate", "errors"): 0,
     }
+    lost = await terminal(
+        *("compare", "same", "--recording", "recording", "--eval", "exact", "--publish"),
+        KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
+        AGENTSTREAM_TOPIC_PREFIX=cluster.topics.prefix,
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert (lost.code, "spans are lost on the way to http://127.0.0.1:1/v1/traces: 161 of 161" in lost.err) == (0, True)
 
 
 async def test_an_evaluator_that_fails_on_every_answer_has_judged_nothing(terminal: Terminal) -> None:
