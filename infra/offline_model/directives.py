@@ -80,6 +80,8 @@ def _with_setting(plan: Plan, name: str, body: str) -> Plan:
             numbers = {key: int(value) for key, value in options.items()}
             return replace(plan, tokens=Tokens(**numbers))
         case "length":
+            if not plan.steps:
+                raise ValueError("length ends the step before it, and there is none")
             return replace(plan, steps=(*plan.steps[:-1], replace(plan.steps[-1], finish_reason="length")))
         case _:
             times = options.get("times")

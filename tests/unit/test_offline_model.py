@@ -70,7 +70,16 @@ def test_a_loop_never_ends_and_a_script_stays_at_its_last_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["[[tool: ]]", "[[tool:bash]]", '[[tool:bash {"a": 1}', "[[tool:bash [1]]]", "[[say: x", "[[big: x]]"]
+    "prompt",
+    [
+        "[[tool: ]]",
+        "[[tool:bash]]",
+        '[[tool:bash {"a": 1}',
+        "[[tool:bash [1]]]",
+        "[[say: x",
+        "[[big: x]]",
+        "[[length]]",
+    ],
 )
 def test_a_misspelt_directive_is_an_error_and_no_answer(prompt: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any of them: the server answers 400 with its words
