@@ -7,13 +7,17 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, JsonValue
 
 from agentstream.consumers.client.requests import RequestOptions
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
+from agentstream.schemas.topics import MAX_REQUEST_BYTES
 
+MOST_BYTES: Final = 64 * MAX_REQUEST_BYTES
+"""What the settings can allow a request at most."""
 _NESTED: Mapping[str, type[BaseModel]] = {"limits": Limits, "retry": Retry, "harness": HarnessChoice}
 
 
@@ -74,12 +78,19 @@ def _assigned(assignments: Iterable[str]) -> tuple[dict[str, JsonValue], dict[st
 
 
 def said_on_stdin() -> str:
-    """All of stdin as text. Fails for what is not UTF-8."""
-    raw = sys.stdin.buffer.read()
+    """All of stdin as text. Fails for what is not UTF-8, or larger than any request."""
+    raw = bounded(sys.stdin.buffer.read(MOST_BYTES + 1), "stdin")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return fail(f"stdin is not UTF-8 text (at byte {error.start})", USAGE)
+
+
+def bounded(raw: bytes, where: str) -> bytes:
+    """What came of asking for `MOST_BYTES + 1`. Fails for more: `chat < /dev/zero` took a gigabyte a second."""
+    if len(raw) > MOST_BYTES:
+        fail(f"{where} has more than {MOST_BYTES} bytes, and no request may", USAGE)
+    return raw
 
 
 def said_as_argument(text: str) -> str:
@@ -96,7 +107,8 @@ def said_as_argument(text: str) -> str:
 
 def _file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            return bounded(file.read(MOST_BYTES + 1), f"--agents-md {path}").decode("utf-8-sig")
     except OSError as error:
         return fail(f"--agents-md {path}: {error.strerror}", USAGE)
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ import importlib
 import sys
 from contextlib import suppress
 
+from agentstream.infra.cli.asking import MOST_BYTES, bounded
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.cli.screen import Screen
 
@@ -47,7 +48,7 @@ class Prompt:
         if self.interactive:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        raw = sys.stdin.buffer.readline()
+        raw = bounded(sys.stdin.buffer.readline(MOST_BYTES + 1), "a line of stdin")
         try:
             return raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r") if raw else None
         except UnicodeDecodeError as error:

@@ -10,7 +10,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from agentstream.infra.broker import BrokerError
-from agentstream.infra.cli.asking import Asked, request_options, said_as_argument
+from agentstream.infra.cli.asking import Asked, request_options, said_as_argument, said_on_stdin
+from agentstream.infra.cli.chat_prompt import Prompt
 from agentstream.infra.cli.exits import (
     BUG,
     FAILED,
@@ -121,6 +122,21 @@ def test_set_reaches_any_parameter() -> None:
         "metadata": {"customer": "7"},
         "session_id": "s1",
     }
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="Linux and macOS have a device that never ends")
+def test_what_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # `chat < /dev/zero` held 7 GB after eight seconds.
+    with Path("/dev/zero").open(encoding="utf-8") as zeros:
+        monkeypatch.setattr("sys.stdin", zeros)
+        for ask, what in (
+            (said_on_stdin, "stdin"),
+            (Prompt(Screen()).ask, "a line of stdin"),
+            (lambda: request_options(asked(agents_md=Path("/dev/zero"))), "--agents-md /dev/zero"),
+        ):
+            with pytest.raises(CommandError, match=f"^{what} has more than 67108864 bytes") as refused:
+                ask()
+            assert refused.value.code == USAGE
 
 
 def test_instructions_come_from_a_file(tmp_path: Path) -> None:
