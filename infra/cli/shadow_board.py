@@ -9,6 +9,7 @@ from agentstream.consumers.replay.comparing.terminal import COLUMNS, remarks, ta
 from agentstream.consumers.replay.playing import Tally
 from agentstream.consumers.replay.shadowing.following import EndedRuns, Passed
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison, Standing
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.screen import Screen
 
 
@@ -72,7 +73,9 @@ class Board:
         if self._as_json:
             self._screen.json(_document(standing, ended, tally))
             return True
-        self.note(f"{tally.finished:,} runs, {tally.diverged:,} left the recording, {ended.behind:.0f} s behind")
+        self.note(
+            f"{counted(tally.finished, 'run')}, {tally.diverged:,} left the recording, {ended.behind:.0f} s behind"
+        )
         if not self._screen.for_people:
             self._screen.out("\t".join(COLUMNS))
         self._screen.table(COLUMNS, table_rows(standing.summaries))

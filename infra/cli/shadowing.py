@@ -22,6 +22,7 @@ from agentstream.consumers.replay.shadowing.following import EndedRuns
 from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_nobody
+from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.asking import Asked
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.evaluations import evaluations_published
@@ -106,7 +107,7 @@ def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
         board = Board(screen, rolling, every=wanted.every, as_json=as_json)
         tally = asyncio.run(_follow(settings, cluster, wanted, directory, board))
         standing = rolling.standing()
-    for line in (f"{tally.finished:,} runs, {tally.diverged:,} left the recording", *spent(tally)):
+    for line in (f"{counted(tally.finished, 'run')}, {tally.diverged:,} left the recording", *spent(tally)):
         screen.note(line)
     code = NOT_JUDGED if standing is None else standing.verdict.exit_code
     if code:

@@ -103,7 +103,7 @@ def _held_against(found: Column, rule: Rule, seed: int) -> RuleVerdict:
         needed = units_needed(found, figure, rule)
         if needed is None or clusters < needed:
             there = counted(clusters, "independent case" if found.independent else "independent session")
-            why = f"too few: {there}, and at {rule.confidence:.4g} this rule could not " + (
+            why = f"too few: {there}, and at {100 * rule.confidence:.4g}% this rule could not " + (
                 "fail with any number" if needed is None else f"fail with fewer than {needed}"
             )
             return RuleVerdict(
@@ -114,7 +114,7 @@ def _held_against(found: Column, rule: Rule, seed: int) -> RuleVerdict:
         edge = bounds_of(found, figure, seed)(probability) - rule.margin
         beyond = sign * edge < 0.0
         side = "at most" if rule.operator == "<" else "at least"
-        held += f"; metric − limit is {side} {edge:+.4g} at {rule.confidence:.4g}"
+        held += f"; metric − limit is {side} {edge:+.4g} at {100 * rule.confidence:.4g}%"
     if clusters < FEW_CLUSTERS and not found.independent:
         held += "; few sessions: the bound is rough"
     return RuleVerdict(
