@@ -1,15 +1,20 @@
 """The programs of docs/examples, run as somebody would run them: against a real Kafka, with a worker of its own."""
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from agentstream.infra.toolchain import kafka_jars
 from tests.integration.example_fixtures import EXAMPLES, PARTITIONS, environment, loaded, served
@@ -82,6 +87,52 @@ def test_every_client_sends_a_session_to_the_partition_that_murmur2_says(served:
     assert int(partition) == placed(session)
     (messages,) = re.findall(r"^completed: (\[.*\])$", done.stdout, re.MULTILINE)
     assert json.loads(messages)[-1]["parts"][0]["content"] == "You said: Name a river."
+
+
+def until_answered(served: dict[str, str], run_id: str) -> None:
+    """Return once the run's result is on the log, for everybody to see."""
+    topic = served["AGENTSTREAM_TOPIC_PREFIX"] + "assistant-messages"
+    settings = {"bootstrap.servers": served["KAFKA_BOOTSTRAP_SERVERS"], "group.id": run_id, "enable.auto.commit": False}
+    with closing(Consumer(settings)) as consumer:
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
+        end = time.monotonic() + WAIT_SECONDS
+        while not any(run_id.encode() in (message.value() or b"") for message in consumer.consume(100, timeout=0.2)):
+            assert time.monotonic() < end, f"{run_id} has no result"
+
+
+async def test_plain_aiokafka_sees_an_answer_that_comes_before_the_acknowledgement(
+    served: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(AIOKafkaProducer):  # type: ignore[misc]
+        async def send_and_wait(self, topic: str, value: bytes, **options: object) -> object:
+            sent = await super().send_and_wait(topic, value, **options)
+            await asyncio.to_thread(until_answered, served, json.loads(value)["id"])
+            return sent
+
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "AGENTSTREAM_TOPIC_PREFIX"):
+        monkeypatch.setenv(name, served[name])
+    example = loaded("plain_aiokafka")
+    monkeypatch.setattr(example, "AIOKafkaProducer", Slow)
+    assert await example.main("hi", "s") == 0
+    assert "\nYou said: hi\ncompleted: " in capsys.readouterr().out
+
+
+def test_librdkafka_sees_an_answer_that_comes_before_the_acknowledgement(
+    served: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "AGENTSTREAM_TOPIC_PREFIX"):
+        monkeypatch.setenv(name, served[name])
+    example = loaded("librdkafka")
+    send = example.send
+
+    def slow(run_id: str, *rest: str) -> int:
+        partition = int(send(run_id, *rest))
+        until_answered(served, run_id)
+        return partition
+
+    monkeypatch.setattr(example, "send", slow)
+    assert example.ask("hi", "s") == 0
+    assert "You said: hi" in capsys.readouterr().out
 
 
 def placed(session: str) -> int:
