@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from aiokafka import TopicPartition
@@ -87,17 +88,10 @@ class Backlog:
             ("-m", "agentstream.infra.cli", "worker"), terminal.environment, self.topics.assistant_messages
         )
 
-    async def by_bare_loop(self) -> Worked:
-        """Have it copied to another topic by a bare consume → transactional produce loop: the floor."""
-        to = f"{self.topics.prefix}bare"
-        arguments = (
-            "-m",
-            "tests.benchmarks.bare_loop",
-            "copy",
-            self.bootstrap_servers,
-            self.topics.invoke_requests,
-            to,
-        )
+    async def by_bare_loop(self, mode: Literal["copy", "results"] = "copy") -> Worked:
+        """Have a bare consume → transactional produce loop write a record for each to another topic: the floor."""
+        to = f"{self.topics.prefix}bare.{mode}"
+        arguments = ("-m", "tests.benchmarks.bare_loop", mode, self.bootstrap_servers, self.topics.invoke_requests, to)
         return await self._by(arguments, {}, to)
 
     async def _by(self, arguments: tuple[str, ...], environment: Mapping[str, str], to: str) -> Worked:
@@ -156,7 +150,7 @@ async def backlog(bootstrap_servers: str, prefix: str, home: Path, *, partitions
     await admin.start()
     try:
         plans = [(plan.name, plan.partitions, plan.max_message_bytes) for plan in topics.plan(partitions)]
-        plans.append((f"{prefix}bare", partitions, MAX_REQUEST_BYTES))
+        plans += [(f"{prefix}bare.{mode}", partitions, MAX_REQUEST_BYTES) for mode in ("copy", "results")]
         await admin.create_topics(
             [NewTopic(name, count, 1, topic_configs={"max.message.bytes": str(size)}) for name, count, size in plans]
         )

@@ -1,6 +1,7 @@
 """The floors: read a topic and write what was read to another, with nothing of the engine in it.
 
     python -m tests.benchmarks.bare_loop copy SERVERS FROM TO     of throughput: one transaction for each batch
+    python -m tests.benchmarks.bare_loop results SERVERS FROM TO  the same, writing as much as results are
     python -m tests.benchmarks.bare_loop relay SERVERS FROM TO    of latency: one by one, without transactions
 
 `copy`: one consumer in a group, one producer, 500 records at most in a batch. It runs until
@@ -9,14 +10,25 @@ it is terminated.
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 BATCH = 500
+RESULT_BYTES = 1_400
+"""The value of a result of two words, and of its line of the index."""
+RESULT_HEADERS = [(f"ce_header{number}", b"x" * 24) for number in range(12)]
 
 
-async def copy(servers: str, source: str, to: str) -> None:
-    """Copy for ever, exactly once."""
+async def results(servers: str, source: str, to: str) -> None:
+    """Answer each record for ever, exactly once, with one of a result's size: 2 kB, and the headers of one."""
+    await copy(servers, source, to, value=b"x" * RESULT_BYTES, headers=RESULT_HEADERS)
+
+
+async def copy(
+    servers: str, source: str, to: str, *, value: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+) -> None:
+    """Copy for ever, exactly once; `value`: write that instead of what was read."""
     group = f"{to}.group"
     consumer = AIOKafkaConsumer(
         source,
@@ -34,7 +46,9 @@ async def copy(servers: str, source: str, to: str) -> None:
                 continue
             async with producer.transaction():
                 sent = [
-                    await producer.send(to, record.value, key=record.key, partition=where.partition)
+                    await producer.send(
+                        to, value or record.value, key=record.key, partition=where.partition, headers=list(headers)
+                    )
                     for where, records in batch.items()
                     for record in records
                 ]
@@ -54,4 +68,4 @@ async def relay(servers: str, source: str, to: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"copy": copy, "relay": relay}[sys.argv[1]](*sys.argv[2:5]))
+    asyncio.run({"copy": copy, "results": results, "relay": relay}[sys.argv[1]](*sys.argv[2:5]))

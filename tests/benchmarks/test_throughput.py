@@ -20,7 +20,7 @@ WANTED: dict[StreamMode, float] = {"full": 0.25, "none": 0.45}
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("partitions", [1, 8])
 async def test_throughput(kafka: str, topics: str, tmp_path: Path, partitions: int) -> None:
-    bare = list[Worked]()
+    bare, written = list[Worked](), list[Worked]()
     found: dict[StreamMode, list[Worked]] = {"full": [], "none": []}
     with report(f"throughput, {partitions} partition{'s' * (partitions > 1)}") as page:
         # In turns: another process on this machine would else weigh on one of them alone.
@@ -30,9 +30,13 @@ async def test_throughput(kafka: str, topics: str, tmp_path: Path, partitions: i
                 async with backlog(kafka, prefix, tmp_path, partitions=partitions) as requests:
                     await requests.fill(REQUESTS, stream=stream)
                     bare.append(await requests.by_bare_loop())
+                    written.append(await requests.by_bare_loop("results"))
                     worked.append(await requests.by_worker())
         floor = max(each.per_second for each in bare)
         page.figure("bare loop", "records/s", floor)
+        page.figure(
+            "bare loop that writes results of the same size", "records/s", max(each.per_second for each in written)
+        )
         page.figure("bare loop, processor time for a record, with the start", "ms", min(each.cpu_ms for each in bare))
         for stream, worked in found.items():
             best = max(each.per_second for each in worked)
