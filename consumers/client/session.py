@@ -11,25 +11,35 @@ A session on Kafka orders its runs and remembers nothing: what the agent knows o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Protocol, Self, Unpack
 
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from agentstream.consumers.client.errors import BrokerUnavailable, ClientError, RequestRefused, RunTimeout
 from agentstream.consumers.client.history import Messages, after_turn
-from agentstream.consumers.client.requests import TurnOptions
+from agentstream.consumers.client.requests import Content, RequestOptions, TurnOptions
 from agentstream.consumers.client.run import Run
+from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.schemas.messages import Message
 from agentstream.schemas.results import InvokeResult
 
-if TYPE_CHECKING:
-    from agentstream.consumers.client.client import AgentClient
-
 Turn = str | Sequence[Message | Mapping[str, object]]
 """What is said in one turn: a text, or messages of which the last is from `user` or `tool`."""
+
+
+class Streams(Protocol):
+    """What a session needs of its client."""
+
+    def stream(
+        self, content: Content, *, timeout: float | None = None, **options: Unpack[RequestOptions]
+    ) -> AbstractAsyncContextManager[Run]:
+        """See `AgentClient.stream`."""
+
+    async def wait(self, submitted: SubmittedRun, *, timeout: float | None = None) -> InvokeResult:
+        """See `AgentClient.wait`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +60,7 @@ class AgentSession:
 
     def __init__(
         self,
-        client: "AgentClient",
+        client: Streams,
         session_id: str | None,
         history: Iterable[Message | Mapping[str, object]],
         options: TurnOptions,

@@ -7,7 +7,7 @@ The SDK's own span has two locks, copies its attributes twice and looks at each 
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
@@ -19,11 +19,35 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from agentstream.infra.telemetry.sizes import size_of
 
-if TYPE_CHECKING:
-    from agentstream.infra.telemetry.recording import RecordingTracer
-
 Item = TypeVar("Item")
 _UNSET: Final = Status(StatusCode.UNSET)
+
+
+class Taker(Protocol):
+    """Where spans go that have ended."""
+
+    def on_end(self, span: "RecordedSpan") -> None:
+        """Take one; never waits."""
+
+
+class Maker(Protocol):
+    """What a span takes from the tracer that made it."""
+
+    @property
+    def resource(self) -> Resource:
+        """Whose span it is."""
+
+    @property
+    def scope(self) -> InstrumentationScope:
+        """By whom it was made."""
+
+    @property
+    def limits(self) -> sdk.SpanLimits:
+        """How much it may hold."""
+
+    @property
+    def processor(self) -> Taker:
+        """Where it goes."""
 
 
 class RecordedSpan(sdk.ReadableSpan, Span):
@@ -63,7 +87,7 @@ class RecordedSpan(sdk.ReadableSpan, Span):
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a span is made of
         self,
-        tracer: "RecordingTracer",
+        tracer: Maker,
         name: str,
         context: SpanContext,
         parent: SpanContext | None,
