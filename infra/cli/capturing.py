@@ -87,13 +87,12 @@ def _record(
 ) -> Manifest:
     with _few_collections():
         asyncio.run(Capture(cluster.connection, cluster.topics, selection, spool, told=progress).read())
-        brokers = cluster.connection.bootstrap_servers
         return write_recording(
             directory,
             spool,
             rules,
             cluster.topics,
-            {"origin": "topics", "brokers": brokers, "selection": selection.document()},
+            {"origin": "topics", "selection": selection.document()},
             told=progress,
         )
 

@@ -1,7 +1,6 @@
 """`agentstream compare`."""
 
 import asyncio
-import json
 import shutil
 import sys
 from contextlib import redirect_stdout
@@ -15,7 +14,7 @@ from agentstream.consumers.replay.comparing.report import Report, make_report
 from agentstream.consumers.replay.comparing.sides import Answers, Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.specs import EvaluatorFile, read_evaluator_file
 from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
-from agentstream.consumers.replay.playing.directory import BASELINE, read_manifest
+from agentstream.consumers.replay.playing.directory import BASELINE, RECORDING, read_manifest
 from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.consumers.replay.words import counted
 from agentstream.infra.cli.context import Context
@@ -102,7 +101,7 @@ async def _compare(wanted: Wanted, directory: Path) -> Report:
     recording = RecordingReader.open(wanted.recording)
     given = read_evaluator_file(wanted.evaluator_file) if wanted.evaluator_file else EvaluatorFile(specs=())
     sources = Sources(
-        recording=wanted.recording.name,
+        recording=_name_of(wanted.recording),
         baseline=_baseline(wanted, recording),
         candidate=_replay(wanted.replay, recording),
         seed=wanted.seed,
@@ -117,6 +116,12 @@ async def _compare(wanted: Wanted, directory: Path) -> Report:
         max_left_out=wanted.max_left_out,
         judge_model=wanted.judge_model,
     )
+
+
+def _name_of(recording: Path) -> str:
+    """What people call it: those that `replay` and `shadow` make are all called `recording`, so their place is said."""
+    own = recording.name == RECORDING and recording.parent.name
+    return f"{recording.parent.name}/{RECORDING}" if own else recording.name
 
 
 def _baseline(wanted: Wanted, recording: RecordingReader) -> Answers:
@@ -159,19 +164,15 @@ def _check_places(outputs: Outputs) -> None:
 
 
 def _write(report: Report, outputs: Outputs) -> None:
-    directory = outputs.directory
     if outputs.jsonl is not None:
         outputs.jsonl.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(report.evidence, outputs.jsonl)
-    for page in (outputs.html, directory and directory / "report.html"):
-        if page is not None:
-            report.write_html(page)
-    for xml in (outputs.junit, directory and directory / "junit.xml"):
-        if xml is not None:
-            report.write_junit(xml)
-    if directory is not None:
-        text = json.dumps(report.document(), ensure_ascii=False, indent=2)
-        (directory / "report.json").write_text(f"{text}\n", encoding="utf-8")
+    if outputs.html is not None:
+        report.write_html(outputs.html)
+    if outputs.junit is not None:
+        report.write_junit(outputs.junit)
+    if outputs.directory is not None:
+        report.write_files()
 
 
 def _print(report: Report, screen: Screen, *, as_json: bool) -> None:
@@ -189,9 +190,9 @@ def _print(report: Report, screen: Screen, *, as_json: bool) -> None:
 def _show(report: Report, screen: Screen) -> None:
     about = report.comparison.about
     times = f" played {about.baseline_repeats} times" if about.baseline_repeats else ""
-    screen.note(
-        f"{about.candidate} against {about.baseline}{times}, recording {about.recording}; * is clear of 0 at 95%"
-    )
+    which = "the recording" if about.recording == RECORDING else f"the recording {about.recording}"
+    against = which if about.baseline == "recording" else f"{about.baseline}{times}, of {which}"
+    screen.note(f"{about.candidate} against {against}; * is clear of 0 at 95%")
     if not screen.for_people:
         screen.out("\t".join(COLUMNS))
     screen.table(COLUMNS, table_rows(report.summaries))

@@ -83,7 +83,7 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield f"made {manifest.created_at:%Y-%m-%d %H:%M:%S %Z} by agentstream {manifest.agentstream_version}"
     if manifest.origin == "topics":
         chosen = " · ".join(f"{name.replace('_', ' ')} {_given(value)}" for name, value in manifest.selection.items())
-        yield f"from {manifest.topic_prefix}* at {manifest.brokers}: {chosen or 'everything there was'}"
+        yield f"from {manifest.topic_prefix}*: {chosen or 'everything there was'}"
     for gap, count in manifest.gaps.items():
         yield f"gap: {counted(count, 'run')}: {_GAPS[gap]}"
     for found in manifest.topics:

@@ -126,7 +126,9 @@ async def _play_all(
                 screen.note(f"the baseline: each run {directory.manifest.terms.repeats} times without the changes")
             progress = Progress(screen, directory)
             tallies.append(
-                await _play(settings, replace(wanted, budget=budget), recording, directory, needed, progress)
+                await _play(
+                    settings, replace(wanted, budget=budget), recording, directories[len(tallies) :], needed, progress
+                )
             )
             if not tallies[-1].complete:
                 break
@@ -151,10 +153,12 @@ async def _play(
     settings: Settings,
     wanted: Wanted,
     recording: RecordingReader,
-    directory: ReplayDirectory,
+    to_play: Sequence[ReplayDirectory],
     tools: frozenset[str],
     progress: "Progress",
 ) -> Tally:
+    """Play the first of these."""
+    directory = to_play[0]
     terms = directory.manifest.terms
     async with AsyncExitStack() as stack:
         if wanted.kafka:
@@ -167,15 +171,21 @@ async def _play(
                 own_worker=wanted.own_worker,
                 progress=progress.note,
             )
-            if not wanted.own_worker:
-                prefix = replay_prefix(directory.manifest.id)
-                progress.note(
-                    "point workers at it: "
-                    f"AGENTSTREAM_TOPIC_PREFIX={prefix} AGENTSTREAM_GROUP_ID={prefix.removesuffix('.')}"
-                )
         else:
             opened = in_process(settings, terms, tools=tools, progress=progress.note)
-        stage = await stack.enter_async_context(opened)
+        try:
+            stage = await stack.enter_async_context(opened)
+        except BaseException:
+            # The broker is away, say: an empty replay would be told of as one that is there.
+            for one in reversed(to_play):  # a baseline lies in the candidate's
+                one.withdraw()
+            raise
+        if wanted.kafka and not wanted.own_worker:
+            prefix = replay_prefix(directory.manifest.id)
+            progress.note(
+                "point workers at it: "
+                f"AGENTSTREAM_TOPIC_PREFIX={prefix} AGENTSTREAM_GROUP_ID={prefix.removesuffix('.')}"
+            )
         player = Player(directory, stage.performer, stage.playbacks, budget=wanted.budget, progress=progress.ran)
         return await player.play(recording)
 

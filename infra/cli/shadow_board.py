@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -23,6 +24,7 @@ class Board:
         self._as_json = as_json
         self._said_at = time.monotonic()
         self._judged = self._played = 0
+        self._shown: tuple[int, Passed | None] | None = None
         self._follows = False
         self._too_old = self._expired = 0
         self._slow = False
@@ -43,7 +45,7 @@ class Board:
 
     def end(self, ended: EndedRuns, tally: Tally) -> None:
         """How it stands at the end."""
-        if not self._show(ended, tally):
+        if self._shown != self._state(ended, tally) and not self._show(ended, tally):
             self._screen.note("nothing was compared: no run of the sample has ended", "yellow")
         passed = ended.passed
         self.note(
@@ -69,6 +71,7 @@ class Board:
         self._judged, self._said_at = tally.finished, time.monotonic()
         if (standing := self.rolling.standing()) is None:
             return False
+        self._shown = self._state(ended, tally)
         self._alarm(standing)
         if self._as_json:
             self._screen.json(_document(standing, ended, tally))
@@ -82,6 +85,10 @@ class Board:
         for line in (*remarks(standing.comparison, standing.summaries), *verdict_lines(standing.verdict)):
             self._screen.out(line)
         return True
+
+    def _state(self, ended: EndedRuns, tally: Tally) -> tuple[int, Passed | None]:
+        """What a table is of: while it is the same, another one would say the same. Only JSON has what passed by."""
+        return tally.finished, replace(ended.passed) if self._as_json else None
 
     def _alarm(self, standing: Standing) -> None:
         now = {one.rule: one.why for one in standing.verdict.rules if one.state == "failed"}

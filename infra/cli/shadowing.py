@@ -94,7 +94,7 @@ def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     )
     evaluators, alarms = make_evaluators(wanted.specs), [parse_rule(text) for text in wanted.rules]
     # Before there is a directory: what is wrong with the options is no shadow that could be gone on with.
-    check_rules([one.name for one in evaluators], alarms)
+    check_rules(evaluators, alarms)
     rules, screen = Rules(redactor(settings)), Screen()
     with (
         no_verdict_if_unwritable(),
@@ -121,14 +121,19 @@ async def _follow(
     group = wanted.group or f"{settings.group_id}-shadow-{replay}"
     selection = Selection(sample=wanted.sample, seed=wanted.seed)
     async with AsyncExitStack() as stack:
-        if terms.mode != "frozen":
-            settings = (await stack.enter_async_context(usable_model(settings))).settings
-        stage = await stack.enter_async_context(in_process(settings, terms, tools=None, progress=board.note))
+        try:
+            if terms.mode != "frozen":
+                settings = (await stack.enter_async_context(usable_model(settings))).settings
+            stage = await stack.enter_async_context(in_process(settings, terms, tools=None, progress=board.note))
+            publish = await _publish(stack, cluster, wanted) if wanted.publish else to_nobody
+            ended = await stack.enter_async_context(
+                EndedRuns(cluster.connection, cluster.topics, group, selection, max_lag=wanted.max_lag)
+            )
+        except BaseException:
+            # The broker is away, say. From here on it must stay: its id is in the name of the group that knows where.
+            directory.withdraw()
+            raise
         player = Player(directory.replay, stage.performer, stage.playbacks, budget=wanted.budget)
-        publish = await _publish(stack, cluster, wanted) if wanted.publish else to_nobody
-        ended = await stack.enter_async_context(
-            EndedRuns(cluster.connection, cluster.topics, group, selection, max_lag=wanted.max_lag)
-        )
         shadow = Shadow(ended, directory, player, board.rolling, budget=wanted.budget, publish=publish)
         await _until_told(shadow.run(lambda: board.round(ended, player.tally, group)), wanted.seconds)
         board.end(ended, player.tally)

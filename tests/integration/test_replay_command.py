@@ -58,6 +58,14 @@ async def test_what_cannot_be_asked_for_is_said(terminal: Terminal, options: tup
     assert not (terminal.home / "out").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--baseline-repeats", "2")])
+async def test_a_broker_that_is_away_leaves_no_replay(terminal: Terminal, more: tuple[str, ...]) -> None:
+    away = Terminal(home=terminal.home, environment={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    _, err = await away.said("--via", "kafka", *more, code=3)
+    assert "127.0.0.1" in err
+    assert not (terminal.home / "out").exists()
+
+
 async def test_a_tool_that_the_settings_do_not_allow_cannot_be_made_to_run(terminal: Terminal) -> None:
     _, err = await terminal.said("--mode", "hybrid", "--on-miss", "real", "--real-tools", "bash", code=2)
     assert "AGENTSTREAM_TOOLS: does not allow bash" in err

@@ -76,6 +76,22 @@ async def test_a_rule_that_cannot_be_read_leaves_no_directory_that_knows_its_ter
         assert not (tmp_path / "out").exists()
 
 
+async def test_a_broker_that_is_away_leaves_no_shadow(cluster: Cluster, tmp_path: Path) -> None:
+    terminal = terminal_at(cluster, tmp_path, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    async with terminal.command("shadow", "out", *candidate()) as process:
+        said = await ended(process)
+    assert (said.code, "127.0.0.1" in said.err) == (3, True), said.err
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_table_is_not_said_again_when_nothing_has_come_since(cluster: Cluster, tmp_path: Path) -> None:
+    # With `--every 0s` the table follows the round at once, and the bound ends the shadow right behind it.
+    async with terminal_at(cluster, tmp_path).following("--max-runs", "1", "--every", "0s", *candidate()) as process:
+        await production(cluster, "r0")
+        said = await ended(process)
+    assert (said.code, said.out.count("evaluator\t")) == (0, 1), said
+
+
 async def test_a_sample_that_holds_no_session_could_not_be_judged(cluster: Cluster, tmp_path: Path) -> None:
     terminal = terminal_at(cluster, tmp_path)
     async with terminal.following("--sample", "0", *candidate()) as process:

@@ -251,3 +251,19 @@ async def test_what_holds_for_all_evaluators_is_said_once_and_no_unit_twice(tmp_
     rough = [line for line in made.lines() if "session" in line]
     assert rough == ["4 cases of only 1 session: all intervals are rough"]
     assert [row[0] for row in table_rows(made.summaries)] == ["exact", "tokens", "latency (s)", "errors"]
+
+
+async def test_a_program_gets_the_files_of_the_command(tmp_path: Path) -> None:
+    made = await twenty(tmp_path)
+    made.write_files()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "evidence.jsonl",
+        "junit.xml",
+        "report.html",
+        "report.json",
+    ]
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"]["state"] == "failed"
+    assert parse(tmp_path / "junit.xml").getroot().tag == "testsuites"
+    page = (tmp_path / "report.html").read_text()
+    assert "recording" in page
+    assert "recording recording" not in page

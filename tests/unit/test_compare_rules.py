@@ -1,5 +1,6 @@
 """The language of rules, and what they say of comparisons."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,6 +131,7 @@ async def test_cases_without_an_answer_are_not_passed_over(tmp_path: Path) -> No
     made = await judged(tmp_path, EXACT, cases=40, worse=0, lost=10)
     assert (only(made).state, made.verdict.exit_code) == ("not_judged", 2)
     assert "10 of 40 cases" in only(made).why
+    assert "--max-left-out allows more, and a recording of `capture --status completed`" in only(made).why
     assert only(await judged(tmp_path, EXACT, cases=40, worse=0, lost=4)).state == "passed"
 
 
@@ -166,3 +168,36 @@ async def test_a_rule_on_nothing_is_refused_before_any_case_is_judged(tmp_path: 
     with pytest.raises(ComparisonError, match="there is no evaluator cost, only exact, latency, errors"):
         await judged(tmp_path, "mean(cost) > 1", cases=1, worse=0)
     assert not (tmp_path / "evidence.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("errors < baseline", "lower is better here; write `>`"),
+        ("errors < 5%", "lower is better here; write `>`"),
+        ("p95(latency) < 1.2 * baseline at 95%", "lower is better here; write `>`"),
+        ("pass_rate > baseline", "higher is better here; write `<`"),
+        ("pass_rate(exact) > 0.9", "higher is better here; write `<`"),
+        ("pass@2(exact) > baseline", "higher is better here; write `<`"),
+    ],
+)
+async def test_a_rule_that_fails_what_got_better_is_refused_before_any_case_is_judged(
+    tmp_path: Path, rule: str, told: str
+) -> None:
+    with pytest.raises(ComparisonError, match=re.escape(f"rule `{rule}`: faces the wrong way: ")) as refused:
+        await judged(tmp_path, rule, cases=1, worse=0)
+    assert told in str(refused.value)
+    assert not (tmp_path / "evidence.jsonl").exists()
+
+
+@pytest.mark.parametrize("sign", ["<", ">"])
+async def test_the_number_of_ones_own_evaluator_may_be_held_to_either_side(tmp_path: Path, sign: str) -> None:
+    words = NamedEvaluator(name="words", spec="own:words", evaluator=lambda answer: float(len(answer.text.split())))
+    made = await report(
+        [case("r0", result("a b"))],
+        given({"r0": [result("a b")]}),
+        out=tmp_path,
+        evaluators=[words],
+        fail_if=[f"mean(words) {sign} baseline"],
+    )
+    assert only(made).state == "passed"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentstream.consumers.replay.recording.files import RecordingError, RecordingReader, RecordingWriter, clear
-from agentstream.consumers.replay.recording.manifest import MANIFEST, state_of
+from agentstream.consumers.replay.recording.manifest import MANIFEST, Manifest, state_of
 from tests.support.captures import recorded
 
 RUNS = [recorded(f"run-{turn}", turn=turn, text="x" * 100) for turn in range(10)]
@@ -82,6 +82,14 @@ def test_what_is_broken_is_refused_before_a_run_is_read(
 def test_unknown_fields_of_a_newer_minor_version_are_passed_over(tmp_path: Path) -> None:
     changed(written(tmp_path), mood="good")
     assert len(list(RecordingReader.open(tmp_path))) == 10
+
+
+def test_where_the_brokers_are_is_not_written_and_older_recordings_that_say_it_are_read(tmp_path: Path) -> None:
+    assert "brokers" not in Manifest.model_fields
+    changed(written(tmp_path), origin="topics", topic_prefix="agent.", brokers="kafka.internal:9092")
+    reader = RecordingReader.open(tmp_path)
+    assert len(list(reader)) == 10
+    assert "kafka.internal" not in reader.manifest.model_dump_json()
 
 
 def test_an_empty_recording_is_refused_by_who_needs_runs(tmp_path: Path) -> None:

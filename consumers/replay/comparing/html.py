@@ -82,7 +82,8 @@ def _page(
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     yield f'<meta name="viewport" content="width=device-width"><style>{style}</style></head><body>'
-    yield f"<h1>{escape(title)}</h1><p class=quiet>recording {escape(about.recording)} · "
+    recording = "recording" if about.recording == "recording" else f"recording {about.recording}"
+    yield f"<h1>{escape(title)}</h1><p class=quiet>{escape(recording)} · "
     yield f"{about.made_at:%Y-%m-%d %H:%M} · seed {about.seed} · {escape(about.comparison_id)}</p>"
     for rule in verdict.rules:
         yield f'<div class="verdict {rule.state}"><b>{STATE_WORDS[rule.state]}</b> <code>{escape(rule.rule)}</code> '

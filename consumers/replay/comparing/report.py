@@ -4,9 +4,10 @@ report = await make_report(Sources(recording="may", baseline=Recorded(), candida
                            RecordingReader.open(recording), evaluators=["exact", "latency"],
                            fail_if=["pass_rate(exact) < baseline - 0.02 at 95%"], out=Path("report"))
 report.verdict.state, report.summaries
-report.write_html(Path("report.html"))
+report.write_files()
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +58,14 @@ class Report:
         """The XML for CI."""
         write_junit(path, self.evidence, self.summaries, self.verdict)
 
+    def write_files(self) -> None:
+        """What `compare --out` leaves, beside the evidence: report.html, junit.xml and report.json. Raises OSError."""
+        directory = self.evidence.parent
+        self.write_html(directory / "report.html")
+        self.write_junit(directory / "junit.xml")
+        text = json.dumps(self.document(), ensure_ascii=False, indent=2)
+        (directory / "report.json").write_text(f"{text}\n", encoding="utf-8")
+
     def results(self) -> Iterator[EvaluationResult]:
         """The outcomes as the topic of evaluations has them."""
         return evaluation_results(self.evidence)
@@ -92,7 +101,8 @@ async def make_report(  # noqa: PLR0913  # each says another thing of what is wa
     max_left_out: float = MAX_LEFT_OUT,
     judge_model: str | None = None,
 ) -> Report:
-    """Compare, and judge by the rules. The evidence is written to `out`/evidence.jsonl.
+    """Compare, and judge by the rules. The evidence is written to `out`/evidence.jsonl; `Report.write_files`
+    puts the page, the XML and the JSON beside it, as `compare --out` does.
 
     `evaluators`: as for `--eval`, or made by oneself. Rules and evaluators are read before any case is. Raises
     ComparisonError for what cannot be read or compared, and RecordingError for a damaged recording.
@@ -103,7 +113,7 @@ async def make_report(  # noqa: PLR0913  # each says another thing of what is wa
     if own and not any(isinstance(one, str) for one in evaluators):
         made = tuple(one for one in made if one.name == "errors")
     chosen = (*own, *made)
-    check_rules([one.name for one in chosen], rules)
+    check_rules(chosen, rules)
     evidence = await compare(cases, sources, chosen, into=out / EVIDENCE)
     return report_of(evidence, rules, max_left_out=max_left_out)
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agentstream.consumers.replay.comparing.answers import ComparisonError
+from agentstream.consumers.replay.comparing.answers import ComparisonError, NamedEvaluator
 from agentstream.consumers.replay.comparing.bounds import Figure, bounds_of, units_needed
 from agentstream.consumers.replay.comparing.columns import Column, Kind, column, kind_of
 from agentstream.consumers.replay.comparing.comparison import Comparison
+from agentstream.consumers.replay.comparing.evidence import EvaluatorLine
 from agentstream.consumers.replay.comparing.rules import QUANTILES, Rule
 from agentstream.consumers.replay.words import counted
 
@@ -66,18 +67,30 @@ def judge_rules(comparison: Comparison, rules: Sequence[Rule], *, max_left_out: 
     return Verdict(rules=tuple(_judge(comparison, rule, max_left_out) for rule in rules))
 
 
-def check_rules(names: Sequence[str], rules: Sequence[Rule]) -> None:
-    """Raise ComparisonError for a rule on an evaluator that is not among these: before hours of judging, not after."""
+def check_rules(evaluators: Sequence[NamedEvaluator | EvaluatorLine], rules: Sequence[Rule]) -> None:
+    """Raise ComparisonError, before hours of judging, for a rule on an evaluator that is not among these, or that fails
+    what got better.
+    """
+    known = {one.name: one.better for one in evaluators}
     for rule in rules:
-        if rule.evaluator is not None and rule.evaluator not in names:
+        if rule.evaluator is not None and rule.evaluator not in known:
             raise ComparisonError(
-                f"rule `{rule.text}`: there is no evaluator {rule.evaluator}, only {', '.join(names)}; "
+                f"rule `{rule.text}`: there is no evaluator {rule.evaluator}, only {', '.join(known)}; "
                 f"add --eval {rule.evaluator}"
+            )
+        # `errors < baseline`, written as what is wished for, fails every improvement and lets each loss pass. A number
+        # of one's own function has no such side: its evaluators are "higher" unless they were told otherwise.
+        share = rule.function in {"pass_rate", "pass@"}
+        lower = not share and rule.evaluator is not None and known[rule.evaluator] == "lower"
+        if rule.operator == ("<" if lower else ">") and (lower or share):
+            raise ComparisonError(
+                f"rule `{rule.text}`: faces the wrong way: a rule says what fails, and "
+                f"{'lower' if lower else 'higher'} is better here; write `{'>' if lower else '<'}`"
             )
 
 
 def _judge(comparison: Comparison, rule: Rule, max_left_out: float) -> RuleVerdict:
-    check_rules(list(comparison.columns), [rule])
+    check_rules(comparison.about.evaluators, [rule])
     pairs = comparison.columns[rule.evaluator or _only_passing(comparison, rule)]
     kind: Kind = "passed" if rule.function in {"pass_rate", "pass@"} else "value"
     found = column(pairs, kind, candidate_only=rule.factor == 0.0, k=rule.k)
@@ -136,7 +149,8 @@ def _unusable(found: Column, *, pairs_there: int, rule: Rule, most: float) -> st
     if found.left_out_share > most:
         return (
             f"{found.left_out} of {pairs_there} cases could not be counted (no answer, or the evaluator failed or had "
-            f"nothing to say), and more than {most:.0%} is too many"
+            f"nothing to say), and more than {most:.0%} is too many; --max-left-out allows more, and a recording of "
+            "`capture --status completed` holds no failed runs"
         )
     return None
 

@@ -59,6 +59,9 @@ class ReplayDirectory:
         self._file = -1
         self._end = 0
         self._kept_at = 0.0
+        self._begun = False
+        """By this process: nothing but itself is in it yet."""
+        self._made = False
 
     @classmethod
     def open(
@@ -70,6 +73,7 @@ class ReplayDirectory:
         while another process plays there.
         """
         try:
+            made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
             if restart:
                 _clear(path)
@@ -82,6 +86,7 @@ class ReplayDirectory:
             _check_same(path, manifest, wanted, anew)
             directory = cls(path, manifest)
             directory._take_up()
+            directory._made, directory._begun = made, manifest is wanted
         except OSError as error:
             raise ReplayError(f"{path}: cannot be written ({error.strerror})") from None
         return directory
@@ -121,6 +126,17 @@ class ReplayDirectory:
         if now - self._kept_at > _KEEP_EVERY_S:
             os.fsync(self._file)
             self._kept_at = now
+
+    def withdraw(self) -> bool:
+        """Leave nothing of a replay that could not begin; whether it was one. One with results, or of an earlier
+        process, stays. Still to be closed; what else lies in its directory keeps that there. Raises OSError.
+        """
+        if not self._begun or self._offsets:
+            return False
+        _clear(self.path)
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
+        return True
 
     def settle(self, recording_hash: str, runs: int) -> None:
         """Say which recording it is of, where that was written at the same time. Raises OSError."""

@@ -114,7 +114,6 @@ class About(TypedDict, total=False):
     origin: Literal["topics", "import"]
     created_at: datetime
     topic_prefix: str | None
-    brokers: str | None
     selection: dict[str, JsonValue]
     topics: tuple[TopicRange, ...]
     left_out: LeftOut

@@ -77,7 +77,6 @@ class Manifest(WireModel):
     finished_at: Instant = Field(description="When it was whole.")
     origin: Literal["topics", "import"] = Field(description="From the topics, or from somebody's own data set.")
     topic_prefix: str | None = Field(default=None, description="What the names of the topics begin with.")
-    brokers: str | None = Field(default=None, description="The cluster's address as the settings had it.")
     selection: dict[str, JsonValue] = Field(default_factory=dict, description="Which runs were asked for.")
     topics: tuple[TopicRange, ...] = Field(default=(), description="What was read.")
     runs: Int = Field(ge=0, description="Runs in the recording.")

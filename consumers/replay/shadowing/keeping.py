@@ -38,13 +38,14 @@ class ShadowDirectory:
         self._recorded: set[str] = set()
         self._writer: RecordingWriter
         self._stack = ExitStack()
+        self._made = False
 
     @classmethod
     def open(cls, path: Path, wanted: ReplayManifest, rules: Rules, *, topic_prefix: str) -> Self:
         """Begin there, or go on. Raises ReplayError for other terms or another process, RecordingError for damage."""
         if path.exists() and any(one.name not in {RECORDING, REPLAY} for one in path.iterdir()):
             raise RecordingError(f"{path}: is neither empty nor a shadow")
-        recording = path / RECORDING
+        recording, made = path / RECORDING, not path.exists()
         with ExitStack() as stack:
             # The replay's lock comes first: what is below belongs to whoever holds it.
             directory = cls(path, stack.enter_context(_replay(path / REPLAY, wanted)), rules, topic_prefix)
@@ -55,6 +56,7 @@ class ShadowDirectory:
             directory._writer = stack.enter_context(RecordingWriter.open(recording, resume=True))
             for run in directory.runs():
                 directory._note(run)
+            directory._made = made
             directory._stack = stack.pop_all()
         return directory
 
@@ -71,6 +73,13 @@ class ShadowDirectory:
                     origin="topics", topic_prefix=self._topic_prefix, redactions=self._rules.report()
                 )
                 self.replay.settle(manifest.content_hash, manifest.runs)
+
+    def withdraw(self) -> None:
+        """Leave nothing of a shadow that could not begin to follow. Still to be closed. Raises OSError."""
+        if not self._writer.runs and self.replay.withdraw():
+            (self.path / RECORDING).rmdir()
+            if self._made:
+                self.path.rmdir()
 
     def __len__(self) -> int:
         """How many runs are recorded."""

@@ -61,7 +61,7 @@ class RollingComparison:
         max_left_out: float = 0.1,
     ) -> None:
         """`scratch`: a directory for what lies on disk between two steps. Raises ComparisonError for a rule."""
-        check_rules([one.name for one in evaluators], rules)
+        check_rules(evaluators, rules)
         self._sources = Sources(recording="recording", baseline=Recorded(), candidate=_Shadowed(replay), seed=SEED)
         self._evaluators = tuple(evaluators)
         self._evidence = scratch / "evidence.jsonl"
