@@ -136,9 +136,15 @@ class Worker:
         if self._group is None:
             raise RuntimeError("the worker does not serve")
         partition = Partition(number, self._shared)
-        self._partitions[number] = partition
         serving = _until_cancelled(partition, tuple(self._ending.get(number, ())))
-        self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
+        try:
+            self._tasks[number] = self._group.create_task(serving, name=f"partition {number}")
+        except RuntimeError:
+            # The group ends: something crashed, and the brokers handed us one more before we had left.
+            serving.close()
+            log.info("partition %d is not begun: the worker ends", number)
+        else:
+            self._partitions[number] = partition
 
     def cancel(self, cancel: CancelRun) -> None:
         """Somebody wants a run cancelled: whoever has it ends it."""

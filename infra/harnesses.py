@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agentstream.consumers.harness.launcher import bubblewrap_prefix
 from agentstream.consumers.harness.pi import PiHarness, PiSettings
@@ -82,8 +81,6 @@ def http_place(settings: Settings) -> HttpPlace:
     url = settings.pi_http_url
     if url is None:
         raise SettingsError("AGENTSTREAM_PI_HTTP_URL: is not set, and the harness pi-http needs it")
-    if urlsplit(url).username is not None or urlsplit(url).password is not None:
-        raise SettingsError("AGENTSTREAM_PI_HTTP_URL: must hold no password: use AGENTSTREAM_PI_HTTP_TOKEN")
     return HttpPlace(url=url, token=pi_http_token(settings))
 
 

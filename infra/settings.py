@@ -17,7 +17,17 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, model_valida
 from pydantic.types import DirectoryPath
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agentstream.infra.settings_types import GroupId, Names, Price, Servers, Tools, TopicPrefix, TraceNames, Url
+from agentstream.infra.settings_types import (
+    GroupId,
+    Names,
+    Price,
+    Servers,
+    SidecarUrl,
+    Tools,
+    TopicPrefix,
+    TraceNames,
+    Url,
+)
 from agentstream.schemas import defaults
 from agentstream.schemas.requests import DAY_MS, ModelName, Name
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES
@@ -222,7 +232,7 @@ class Settings(_Settings):
     sandbox: Literal["none", "bubblewrap"] = Field(
         default="none", description="Where the shell tool runs: bubblewrap keeps it in its directory (Linux)."
     )
-    pi_http_url: Url | None = Field(
+    pi_http_url: SidecarUrl | None = Field(
         default=None, description="Where the sidecar of the harness `pi-http` listens, such as http://127.0.0.1:8790."
     )
     pi_http_token: SecretStr | None = Field(

@@ -137,7 +137,8 @@ def _line(model: type[BaseSettings], error: ErrorDetails, where: str, prefix: st
     field = model.model_fields.get(name)
     if field is None:
         return f"{prefix}{name} in {where}: {sentence}; the README lists all settings"
-    hint = f" ({field.description})" if field.description else ""
+    described = field.description or ""
+    hint = f" ({described})" if described.rstrip(".") not in sentence else ""
     in_file = f"{prefix}{name} in {where}"
     if not model.model_config.get("env_prefix"):
         return f"{in_file}: {sentence}{hint}"

@@ -38,8 +38,17 @@ def _url(value: str) -> str:
     return value
 
 
+def _without_password(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must hold no user and no password: use AGENTSTREAM_PI_HTTP_TOKEN")
+    return value
+
+
 Servers = Annotated[str, BeforeValidator(_servers), AfterValidator(_addresses)]
 Url = Annotated[str, AfterValidator(_url)]
+SidecarUrl = Annotated[Url, AfterValidator(_without_password)]
+"""`agentstream dev` writes it to its state file, which holds no secrets."""
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$")]
 TraceNames = Annotated[tuple[Literal["prompt_tokens", "openinference"], ...], NoDecode, BeforeValidator(_listed)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]

@@ -8,6 +8,8 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from agentstream.consumers.client import AgentClient
 from agentstream.infra.cli.context import Cluster, Context
+from agentstream.infra.cli.screen import Screen
+from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Destination, telemetry_settings
 from agentstream.infra.topic_admin import topic_admin
 from agentstream.infra.tracing import SCOPE
@@ -59,5 +61,13 @@ async def _tracer() -> AsyncIterator[Tracer]:
         return
     from agentstream.infra.telemetry.opening import open_telemetry
 
-    async with open_telemetry(replace(settings, metrics=Destination()), close_s=1.0) as telemetry:
-        yield telemetry.tracer_provider.get_tracer(SCOPE)
+    deliveries: tuple[Delivery, ...] = ()
+    try:
+        async with open_telemetry(replace(settings, metrics=Destination()), close_s=1.0) as telemetry:
+            deliveries = telemetry.deliveries
+            yield telemetry.tracer_provider.get_tracer(SCOPE)
+    finally:
+        # The log, which says so of a worker, is silent in a command for people.
+        for delivery in deliveries:
+            if line := delivery.last_line():
+                Screen().note(line, "yellow")

@@ -8,7 +8,7 @@ import asyncio
 import sys
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentstream.consumers.client import AgentClient, AgentSession, ClientError, RequestRefused, Run, RunTimeout
 from agentstream.consumers.client.requests import RequestOptions, TurnOptions
@@ -43,6 +43,8 @@ class ChatManner:
     """Seconds to wait for each answer."""
     accept_gaps: bool
     """Whether to continue a session although turns of it are gone."""
+    interactive: bool = False
+    """Whether somebody types, who can be told what to type."""
 
 
 def run_chat(context: Context, asked: Asked, manner: ChatManner) -> None:
@@ -50,7 +52,7 @@ def run_chat(context: Context, asked: Asked, manner: ChatManner) -> None:
     screen = Screen()
     options = request_options(asked)
     prompt = Prompt(screen)
-    conversation = Conversation(where_to(context), options, manner, screen)
+    conversation = Conversation(where_to(context), options, replace(manner, interactive=prompt.interactive), screen)
     with LoopThread() as loop:
         try:
             loop.start(conversation.open(asked.continued)).result()
@@ -114,7 +116,8 @@ class Conversation:
         except RunTimeout as error:
             self._screen.note(f"{error}; it goes on, and your next message waits for it", "red")
         except RequestRefused as error:
-            self._screen.note(f"{error}; /new begins a conversation without what was said here", "red")
+            advice = "; /new begins a conversation without what was said here" if self._manner.interactive else ""
+            self._screen.note(f"{error}{advice}", "red")
         except ClientError as error:
             self._screen.note(str(error), "red")
         else:

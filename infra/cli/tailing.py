@@ -59,6 +59,9 @@ def run_tail(context: Context, asked: Asked) -> None:
     """Show what is there, then what comes, until Ctrl-C, `most`, or the end of the run that was asked for."""
     if asked.status is not None and asked.what != "results":
         fail(f"--status is for results: {asked.what} have none; leave one of the two out", USAGE)
+    for option, value in (("--run", asked.run), ("--session", asked.session)):
+        if value is not None and not value.strip():
+            fail(f"{option}: is empty, and nothing would match; leave it out to see all {asked.what}", USAGE)
     since = instant("--since", asked.since, datetime.now(UTC))
     settings = context.settings()
     context.quiet_logs(settings)

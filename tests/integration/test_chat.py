@@ -64,6 +64,21 @@ async def test_an_answer_that_fails_is_said_and_the_next_line_goes_on(terminal: 
     assert await asked_with(cluster) == [["user: one"], ["user: two"]]
 
 
+async def test_from_a_pipe_nobody_is_told_what_to_type_after_a_request_that_is_too_large(
+    terminal: Terminal, cluster: Cluster
+) -> None:
+    small = Terminal(home=terminal.home, variables={**terminal.variables, "AGENTSTREAM_MAX_REQUEST_BYTES": "1024"})
+    done = await small.type("chat", "--harness", "scripted", stdin="x" * 2_000)
+    assert (done.code, done.out) == (1, "")
+    assert "at most 1024 are allowed" in done.err
+    assert "/new" not in done.err
+    async with chatting(small, "--harness", "scripted") as chat:
+        await chat.until("> ")
+        chat.press(f"{'x' * 2_000}{ENTER}")
+        await chat.until("/new begins a conversation without what was said here")
+        chat.press(CTRL_D)
+
+
 async def test_on_a_terminal_words_stream_and_ctrl_c_stops_the_answer_and_stays(
     terminal: Terminal, cluster: Cluster
 ) -> None:

@@ -62,6 +62,18 @@ def test_the_python_client_asks_watches_converses_and_cancels(served: dict[str, 
     ]
 
 
+def test_the_client_of_scripts_asks_watches_and_converses(served: dict[str, str]) -> None:
+    done = run("sync_client.py", env=served)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "invoke: completed: You said: Name a river.",
+        "stream: You said: Name a lake.",
+        "stream: completed, tokens: [7]",
+        "session: You said: What is my name?",
+        "session: 4 messages",
+    ]
+
+
 def test_plain_aiokafka_prints_the_words_and_the_result_and_joins_the_trace(served: dict[str, str]) -> None:
     done = run("plain_aiokafka.py", "Name a river.", env=served)
     assert (done.returncode, done.stderr) == (0, "")
@@ -143,6 +155,7 @@ def placed(session: str) -> int:
     ("example", "arguments"),
     [
         ("python_client.py", ()),
+        ("sync_client.py", ()),
         ("plain_aiokafka.py", ("hi",)),
         ("librdkafka.py", ("hi",)),
         ("results_to_sqlite.py", ("results.db",)),

@@ -47,6 +47,15 @@ async def terminal(kafka: str, topics: str, tmp_path: Path, receiver: OtlpReceiv
     return Terminal(home=tmp_path, variables={**variables, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
 
 
+async def test_a_command_says_in_one_line_which_spans_it_lost(terminal: Terminal) -> None:
+    # The log says so of a worker, and is silent in a command for people.
+    down = {**terminal.variables, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    done = await Terminal(home=terminal.home, variables=down).type("invoke", "hi", "--no-wait", "--json")
+    assert (done.code, list(json.loads(done.out))) == (0, ["submitted"])
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("spans are lost on the way to http://127.0.0.1:1/v1/traces: 1 of 1 since the start")
+
+
 async def test_the_spans_and_measurements_of_a_run_are_wherever_they_are_asked_for(
     terminal: Terminal, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:

@@ -39,6 +39,13 @@ def asked(*assignments: str, **options: object) -> Asked:
     return Asked(text="hi", assignments=assignments, **values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("option", ["--run", "--session"])
+def test_tail_refuses_an_empty_name_that_nothing_would_match(option: str) -> None:
+    done = agentstream("tail", option, "")  # of a variable that is not set
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert done.stderr == f"agentstream: {option}: is empty, and nothing would match; leave it out to see all results\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [

@@ -9,7 +9,7 @@ from agentstream.infra.connection import pi_http_token, redactor
 from agentstream.infra.doctor import way_to_sidecar
 from agentstream.infra.harnesses import check_kinds, http_place, is_loopback
 from agentstream.infra.settings import Settings
-from agentstream.infra.settings_file import SettingsError
+from agentstream.infra.settings_file import SettingsError, load_settings
 
 
 def settings(**more: object) -> Settings:
@@ -21,9 +21,18 @@ def test_without_an_address_there_is_no_pi_http() -> None:
         check_kinds(settings())
 
 
-def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
-    with pytest.raises(SettingsError, match="must hold no password") as refused:
-        check_kinds(settings(pi_http_url="http://me:secret@pi:8790"))
+@pytest.mark.parametrize("harnesses", ["pi-http", "scripted"])
+@pytest.mark.parametrize("user", ["me:secret", "secret"])
+def test_a_password_in_the_address_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, harnesses: str, user: str
+) -> None:
+    # Whether or not the harness is used: `agentstream dev` would have written it to its state file.
+    monkeypatch.setenv("AGENTSTREAM_HARNESSES", harnesses)
+    monkeypatch.setenv("AGENTSTREAM_PI_HTTP_URL", f"http://{user}@pi:8790")
+    with pytest.raises(
+        SettingsError, match="must hold no user and no password: use AGENTSTREAM_PI_HTTP_TOKEN"
+    ) as refused:
+        load_settings()
     assert "secret" not in str(refused.value)
 
 

@@ -222,8 +222,9 @@ def test_the_readme_lists_every_setting_with_its_default_and_no_other() -> None:
 def test_brokers_that_no_client_could_reach_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     # aiokafka fails for these with a bare ValueError, which looked like a bug of ours.
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", wrong)
-    with pytest.raises(SettingsError, match=r"^KAFKA_BOOTSTRAP_SERVERS .*must be `host:port`"):
+    with pytest.raises(SettingsError, match=r"^KAFKA_BOOTSTRAP_SERVERS .*must be `host:port`") as refused:
         load_settings()
+    assert str(refused.value).count("separated by commas") == 1, "the setting's description says the same"
 
 
 @pytest.mark.parametrize("right", ["a:1, b:2", "localhost", "[::1]:9092,127.0.0.1:9092"])

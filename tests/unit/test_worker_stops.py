@@ -122,6 +122,29 @@ def test_a_partition_that_ends_without_being_told_to_ends_the_worker_aloud() -> 
     in_virtual_time(play())
 
 
+def test_a_partition_assigned_while_a_crash_ends_the_worker_is_not_begun() -> None:
+    # The task group refuses it: its coroutine was left behind, never awaited.
+    async def play() -> None:
+        world = World(partitions=2)
+        world.index_error = ValueError("a bug")
+        begun: list[set[int]] = []
+
+        def assigned_late(_crashed: asyncio.Task[None]) -> None:
+            world.source.assign(0, 1)
+            begun.append(set(world.worker._tasks))
+
+        serving = asyncio.create_task(world.serve())
+        await asyncio.sleep(0)
+        world.source.assign(0)
+        world.worker._tasks[0].add_done_callback(assigned_late)  # the group's own is called before
+        with pytest.raises(ExceptionGroup) as raised:
+            await asyncio.wait_for(serving, 60)
+        assert "a bug" in str(raised.value.exceptions[0])
+        assert begun == [{0}]
+
+    in_virtual_time(play())
+
+
 def test_a_worker_that_stops_while_it_doubts_its_membership_asks_no_more() -> None:
     async def scenario(world: World) -> None:
         world.source.assign(0)
