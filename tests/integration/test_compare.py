@@ -112,12 +112,14 @@ async def test_a_frozen_replay_of_the_same_code_has_nothing_worse_and_passes(ter
     assert said.code == 0, said.out
     assert [said.rows[name][:2] for name in ("exact", "tools")] == [["100.0% [91.2%, 100.0%]"] * 2] * 2
     assert said.out.endswith("verdict: passed\n")
+    assert "same against the recording plain; " in said.err
 
 
 async def test_a_frozen_replay_that_leaves_the_recording_is_said_case_by_case(terminal: Terminal) -> None:
     await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
     said = await terminal("compare", "same", "--recording", "recording", "--fail-if", "errors > 5%")
     assert (said.code, said.rows["errors"][:2]) == (1, ["0.0%", "10.0%"])
+    assert "same against the recording; " in said.err
     assert "4 cases left the recording: r0, r10, r20, r30" in said.out
 
 
