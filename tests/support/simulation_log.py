@@ -139,6 +139,7 @@ class Log:
             if record.topic == TOPICS.assistant_messages:
                 run_id = InvokeResult.model_validate_json(record.value or b"").run_id
                 if self.refuse[run_id] > 0:
+                    self.trouble = True
                     self.refuse[run_id] -= 1
                     self.refused.add(run_id)
                     return True
@@ -204,7 +205,8 @@ class Log:
             if now.strikes > was.strikes and not self.trouble:
                 self.wrong(f"offset {offset} has a strike, and nothing crashed")
         if before.owner != after.owner:
-            self.trouble = False
+            # What the brokers will still refuse keeps the next owner from giving the partition back, too.
+            self.trouble = bool(+self.refuse or self.faults or self.faults_of_results)
 
     def _nothing_is_passed(self, after: CommitState) -> None:
         for offset, sent in self.sent.items():
