@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from agentstream.consumers.client import ClientError, RecordedHistory, Run, Voided
+from agentstream.consumers.client import AgentClient, ClientError, RecordedHistory, Run, Voided
 from agentstream.consumers.client.requests import TurnOptions
 from agentstream.infra.cli.cancelling import whoever
 from agentstream.infra.cli.exits import FAILED, OK
@@ -54,17 +54,15 @@ def show_result(result: InvokeResult, screen: Screen, *, as_json: bool) -> int:
     return OK if completed else FAILED
 
 
-async def cancel(run: Run, screen: Screen) -> None:
-    """Cancel a run whose user pressed Ctrl-C, and say so."""
+async def cancel(client: AgentClient, run_id: str, screen: Screen) -> None:
+    """Cancel a run whose user pressed Ctrl-C, and say so; its request may be on its way still."""
     try:
         async with asyncio.timeout(CANCEL_SECONDS):
-            await run.cancel("interrupted at its terminal", requested_by=whoever())
+            await client.cancel(run_id, "interrupted at its terminal", requested_by=whoever())
     except (ClientError, TimeoutError) as error:
-        screen.note(
-            f"interrupted; run {run.run_id} could not be cancelled and goes on: {str(error) or 'no answer'}", "red"
-        )
+        screen.note(f"interrupted; run {run_id} could not be cancelled and goes on: {str(error) or 'no answer'}", "red")
     else:
-        screen.note(f"interrupted; run {run.run_id} is cancelled", "yellow")
+        screen.note(f"interrupted; run {run_id} is cancelled", "yellow")
 
 
 def continued(found: RecordedHistory) -> str:

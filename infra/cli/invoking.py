@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
+from uuid_utils.compat import uuid7
 
 from agentstream.consumers.client import AgentClient, Run, RunTimeout, SubmittedRun
 from agentstream.consumers.client.requests import Content, RequestOptions
@@ -56,11 +57,19 @@ async def _invoke(where: Where, asked: Asked, text: str, options: RequestOptions
         if not manner.wait:
             _show_submitted(await client.submit(content, **options), screen, as_json=manner.as_json)
             return OK
-        # Out of patience is no reason to cancel, Ctrl-C is: so it is decided here, and said.
-        async with client.stream(content, timeout=manner.timeout, cancel_on_exit=False, **options) as run:
-            silence = silence_of(options)
-            async with watching(silence, where.cluster.connection, lambda line: screen.note(line, "yellow")):
-                return await _follow_or_cancel(run, screen, silence, as_json=manner.as_json)
+        # Named here, so that Ctrl-C while it is being sent cancels it, too: the brokers may have it by then.
+        run_id = options["run_id"] = options.get("run_id") or str(uuid7())
+        followed: Run | None = None
+        try:
+            # Out of patience is no reason to cancel, Ctrl-C is: so it is decided here, and said.
+            async with client.stream(content, timeout=manner.timeout, cancel_on_exit=False, **options) as run:
+                followed, silence = run, silence_of(options)
+                async with watching(silence, where.cluster.connection, lambda line: screen.note(line, "yellow")):
+                    return await _followed(run, screen, silence, as_json=manner.as_json)
+        except asyncio.CancelledError:
+            if followed is None or not followed.over:
+                await cancel(client, run_id, screen)
+            raise
 
 
 async def _conversation(
@@ -71,15 +80,11 @@ async def _conversation(
     return (*found.messages, Message.of_text("user", text))
 
 
-async def _follow_or_cancel(run: Run, screen: Screen, silence: Silence, *, as_json: bool) -> int:
+async def _followed(run: Run, screen: Screen, silence: Silence, *, as_json: bool) -> int:
     try:
         result = await follow(run, screen, silence, as_json=as_json)
     except RunTimeout as error:
         fail(f"{error}; it goes on (`agentstream cancel {run.run_id}` ends it)", TIMED_OUT)
-    except asyncio.CancelledError:
-        if not run.over:
-            await cancel(run, screen)
-        raise
     return show_result(result, screen, as_json=as_json)
 
 

@@ -93,7 +93,7 @@ async def test_a_run_that_nobody_sent_is_not_found_and_why_that_may_be_is_said(t
     elsewhere = Terminal(home=terminal.home, variables={**terminal.variables, "AGENTSTREAM_TOPIC_PREFIX": "elsewhere."})
     untold = await elsewhere.type("cancel", "nobody")
     assert (untold.code, untold.err.count("\n")) == (3, 1)
-    assert "elsewhere.invoke-requests" in untold.err
+    assert "elsewhere.control" in untold.err
     assert "`agentstream topics apply`" in untold.err
     assert (refused.code, refused.err.count("\n")) == (2, 1)
 
