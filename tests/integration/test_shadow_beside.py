@@ -46,8 +46,10 @@ async def test_a_shadow_that_hangs_or_is_killed_goes_on_where_it_stood_and_produ
     assert ENOUGH <= len(before) < RUNS - 2
     await production(cluster, *run_ids[-2:])
     alone = await everything(cluster)
+    results = await read_topic(cluster.bootstrap_servers, cluster.topics.assistant_messages)
     async with terminal.following(*options) as process:
-        await eventually(lambda: len(terminal.shadowed()) == RUNS, "all runs are shadowed")
+        # Not only played: a round is compared, and then committed.
+        await cluster.until_group_reached(terminal.group, cluster.topics.assistant_messages, results[-1].offset + 1)
         process.send_signal(signal.SIGINT)
         said = await ended(process)
     assert said.code == 0, said.err
@@ -64,7 +66,6 @@ async def test_a_shadow_that_hangs_or_is_killed_goes_on_where_it_stood_and_produ
     async with GroupCoordinator(cluster.connection, terminal.group) as own:
         reached = (await own.committed(cluster.topics.assistant_messages, 0)).offset
         assert (await own.committed(cluster.topics.invoke_requests, 0)).offset == -1
-    results = await read_topic(cluster.bootstrap_servers, cluster.topics.assistant_messages)
     assert reached == results[-1].offset + 1
     arguments = ("compare", "out/replay", "--recording", "out/recording", "--fail-if", "pass_rate(exact) < 1")
     async with terminal.command(*arguments, "--eval", "exact") as process:
