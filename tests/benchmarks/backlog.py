@@ -7,9 +7,10 @@ rate is the number of records over the time between the first and the last one's
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -64,13 +65,8 @@ class Backlog:
     async def fill(self, requests: int, *, stream: StreamMode, seed: int = 1) -> None:
         """Put requests on the topic: of 1,000 sessions, each with 0 to 5 ms of work between two deltas."""
         dice = random.Random(seed)
-        producer = RequestProducer(
-            lambda: idempotent_producer(self.connection, max_request_size=MAX_REQUEST_BYTES), self.topics
-        )
-        async with producer:
-            for first in range(0, requests, WAVE):
-                wave = (self._request(number, dice, stream) for number in range(first, min(first + WAVE, requests)))
-                await asyncio.gather(*(producer.submit(request) for request in wave))
+        wanted = (self._request(number, dice, stream) for number in range(requests))
+        await submit(self.connection, self.topics, wanted)
         self.requests += requests
 
     def _request(self, number: int, dice: random.Random, stream: StreamMode) -> InvokeRequest:
@@ -140,6 +136,17 @@ class Backlog:
             "AGENTSTREAM_LOG_LEVEL": "warning",
             **self.variables,
         }
+
+
+async def submit(
+    connection: KafkaConnection, topics: Topics, requests: Iterable[InvokeRequest], *, wave: int = WAVE
+) -> None:
+    """Put requests on the topic, so many at once; never more of them in memory."""
+    left = iter(requests)
+    producer = RequestProducer(lambda: idempotent_producer(connection, max_request_size=MAX_REQUEST_BYTES), topics)
+    async with producer:
+        while some := list(islice(left, wave)):
+            await asyncio.gather(*map(producer.submit, some))
 
 
 @asynccontextmanager

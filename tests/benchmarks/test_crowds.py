@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 from agentstream.infra.worker_process import STARTED
 from agentstream.producers.kafka import idempotent_producer
-from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
+from tests.benchmarks import backlog
+from tests.benchmarks.backlog import WAVE
 from tests.benchmarks.frame import report
 from tests.benchmarks.seeing import seeing
 from tests.chaos.fleet import Fleet
@@ -26,8 +27,6 @@ from tests.support.waiting import patience
 pytestmark = [pytest.mark.bench, pytest.mark.kafka, pytest.mark.timeout(900)]
 
 MIB = 1024 * 1024
-WAVE = 500
-"""Requests that are on their way to the broker at once; never two of one session."""
 
 
 def asking(session: str, run: str, options: dict[str, JsonValue]) -> InvokeRequest:
@@ -37,12 +36,7 @@ def asking(session: str, run: str, options: dict[str, JsonValue]) -> InvokeReque
 
 
 async def submit(fleet: Fleet, requests: list[InvokeRequest], *, wave: int = WAVE) -> None:
-    producer = RequestProducer(
-        lambda: idempotent_producer(fleet.connection, max_request_size=MAX_REQUEST_BYTES), fleet.topics
-    )
-    async with producer:
-        for first in range(0, len(requests), wave):
-            await asyncio.gather(*(producer.submit(request) for request in requests[first : first + wave]))
+    await backlog.submit(fleet.connection, fleet.topics, requests, wave=wave)
 
 
 async def until_logged(fleet: Fleet, words: str, times: int, *, worker: int = 0) -> None:

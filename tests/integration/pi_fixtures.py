@@ -16,6 +16,8 @@ from agentstream.consumers.harness.port import (
     Credentials,
     Failed,
     Finished,
+    Harness,
+    HarnessEvent,
     HarnessRequest,
     RunLimits,
     Terminal,
@@ -152,8 +154,13 @@ async def pi_harness(
         yield harness
 
 
-async def perform(harness: PiHarness, wanted: HarnessRequest) -> Outcome:
-    """Runs to the end, and checks what the port promises of every run: one terminal event, and it is the last."""
+async def perform(
+    harness: Harness, wanted: HarnessRequest, seen: Callable[[HarnessEvent], None] = lambda _: None
+) -> Outcome:
+    """Runs to the end, and checks what the port promises of every run: one terminal event, and it is the last.
+
+    `seen` is called with each event.
+    """
     outcome = Outcome()
     async for event in harness.run(wanted):
         assert outcome.terminal is None, f"{event} came after {outcome.terminal}"
@@ -163,6 +170,7 @@ async def perform(harness: PiHarness, wanted: HarnessRequest) -> Outcome:
             outcome.waited += 1
         else:
             outcome.events.append(event)
+            seen(event)
     assert outcome.terminal is not None
     return outcome
 

@@ -1,7 +1,7 @@
 """What the tests of Pi over HTTP share: a server with its harness, and plain requests to it."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,8 @@ from pydantic import JsonValue
 from agentstream.consumers.harness.pi_http import PiHttpHarness
 from agentstream.consumers.harness.pi_http_stream import HttpPlace
 from agentstream.consumers.harness.pi_tools import PythonTool
-from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessEvent, HarnessRequest, Waiting
 from agentstream.consumers.harness.sidecar_server import Serving, SidecarServer
-from tests.integration.pi_fixtures import Outcome, settings
+from tests.integration.pi_fixtures import settings
 
 TOKEN = "token-0123456789abcdef"
 
@@ -73,21 +72,3 @@ async def lines_of(response: httpx.Response) -> AsyncIterator[dict[str, JsonValu
     async for line in response.aiter_lines():
         if line:
             yield json.loads(line)
-
-
-async def perform(
-    harness: Harness, wanted: HarnessRequest, seen: Callable[[HarnessEvent], None] = lambda _: None
-) -> Outcome:
-    """Runs to the end; `seen` is called with each event."""
-    outcome = Outcome()
-    async for event in harness.run(wanted):
-        assert outcome.terminal is None, f"{event} came after {outcome.terminal}"
-        if isinstance(event, Finished | Failed):
-            outcome.terminal = event
-        elif isinstance(event, Waiting):
-            outcome.waited += 1
-        else:
-            outcome.events.append(event)
-            seen(event)
-    assert outcome.terminal is not None
-    return outcome

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.chaos.audit import Json
+from tests.integration.cli_fixtures import scripted_terminal
 from tests.integration.test_cli import Terminal, scripted
 from tests.integration.test_cli_where import until_state
 from tests.support.waiting import patience
@@ -17,17 +18,7 @@ TOOLS = '[{"name":"bash","arguments":{"command":"ls -l"},"result":"a file"},{"na
 
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
-    variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
-    }
-    one = Terminal(home=tmp_path, variables=variables)
-    assert (await one.type("topics", "apply", "--partitions", "2")).code == 0
-    return one
+    return await scripted_terminal(kafka, topics, tmp_path)
 
 
 async def ask(terminal: Terminal, *more: str, **options: object) -> str:

@@ -8,23 +8,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.chaos.audit import Json
+from tests.integration.cli_fixtures import scripted_terminal
 from tests.integration.test_cli import Terminal, scripted, until_said
 from tests.support.waiting import patience
 
 
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
-    variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
-    }
-    one = Terminal(home=tmp_path, variables=variables)
-    assert (await one.type("topics", "apply", "--partitions", "2")).code == 0
-    return one
+    return await scripted_terminal(kafka, topics, tmp_path)
 
 
 async def ask(terminal: Terminal, **options: object) -> str:

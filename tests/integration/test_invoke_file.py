@@ -20,6 +20,7 @@ from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import Json
 from tests.conftest import PrivateKafka
+from tests.integration.cli_fixtures import scripted_terminal
 from tests.integration.test_cli import Done, Terminal, until_said
 from tests.support.waiting import eventually, patience
 
@@ -28,17 +29,7 @@ SCRIPTED = ("--harness", "scripted")
 
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
-    variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
-    }
-    one = Terminal(home=tmp_path, variables=variables)
-    assert (await one.type("topics", "apply", "--partitions", "2")).code == 0
-    return one
+    return await scripted_terminal(kafka, topics, tmp_path)
 
 
 def written(terminal: Terminal, lines: Iterable[object], name: str = "requests.jsonl") -> str:

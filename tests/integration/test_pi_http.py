@@ -21,8 +21,8 @@ from agentstream.consumers.harness.sidecar_server import Serving, SidecarServer
 from agentstream.infra.offline_model import OfflineModel
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import ToolEnded, ToolStarted
-from tests.integration.pi_fixtures import KEY, Outcome, credentials, eventually, marked, request, settings
-from tests.integration.pi_http_fixtures import TOKEN, http_harness, perform, served
+from tests.integration.pi_fixtures import KEY, Outcome, credentials, eventually, marked, perform, request, settings
+from tests.integration.pi_http_fixtures import TOKEN, http_harness, served
 
 SLEEPS = '[[tool:bash {"command": "sleep 600"}]][[say: done]]'
 

@@ -14,8 +14,8 @@ from agentstream.consumers.harness.pi_http import PiHttpHarness
 from agentstream.consumers.harness.pi_http_stream import HttpPlace
 from agentstream.consumers.harness.port import Credentials
 from agentstream.schemas.errors import ErrorCode
-from tests.integration.pi_fixtures import KEY, request
-from tests.integration.pi_http_fixtures import TOKEN, perform
+from tests.integration.pi_fixtures import KEY, perform, request
+from tests.integration.pi_http_fixtures import TOKEN
 
 READY: dict[str, JsonValue] = {
     "type": "ready",

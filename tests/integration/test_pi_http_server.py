@@ -18,8 +18,8 @@ from agentstream.consumers.harness.sidecar_server import Serving, SidecarServer
 from agentstream.infra.offline_model import OfflineModel
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import ToolStarted
-from tests.integration.pi_fixtures import Outcome, credentials, eventually, marked, request, settings
-from tests.integration.pi_http_fixtures import TOKEN, Served, http_harness, lines_of, perform, run_body, served
+from tests.integration.pi_fixtures import Outcome, credentials, eventually, marked, perform, request, settings
+from tests.integration.pi_http_fixtures import TOKEN, Served, http_harness, lines_of, run_body, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
