@@ -16,8 +16,8 @@ from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.numbering import Numbering
 from agentstream.consumers.pump import STOP_SECONDS, Abandoned, Bell, Pump, Pumped
 from agentstream.consumers.redaction import Redactor
-from agentstream.consumers.tracing.attempt import AttemptSpans
 from agentstream.consumers.tracing.spans import SpanError, nanoseconds
+from agentstream.consumers.tracing.untraced import AttemptSpans
 from agentstream.consumers.watchdog import NEVER, Watchdog
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode

@@ -28,6 +28,7 @@ from agentstream.consumers.tracing.spans import (
     nanoseconds,
 )
 from agentstream.consumers.tracing.tools import ToolSpans
+from agentstream.consumers.tracing.untraced import AttemptSpans
 from agentstream.producers.spans import clean
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -60,8 +61,8 @@ class AgentFacts:
     """What it is asked; empty where that is not known."""
 
 
-class AttemptSpans:
-    """One attempt. `saw` its events in order, then `close` it: whatever is open then is closed with it."""
+class TracedAttempt(AttemptSpans):
+    """Makes spans of what it is told. When it is closed, whatever is open is closed with it."""
 
     def __init__(  # noqa: PLR0913 - what its first span is made of
         self,
@@ -116,7 +117,7 @@ class AttemptSpans:
             links=links,
             when=when,
         )
-        # Else it is not sampled, or nobody traces: what is below would not be recorded either.
+        # Else it is not sampled: what is below would not be recorded either.
         self._shows = self.agent.is_recording
         self._show_asked(self.agent, facts.messages)
 
@@ -147,6 +148,10 @@ class AttemptSpans:
                 self._tools.end(event, nanoseconds(time))
             case _:
                 pass
+
+    def lost(self) -> None:
+        """Its worker was lost."""
+        self.agent.set({names.LOST: True})
 
     def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""

@@ -173,7 +173,7 @@ class LostAttempts:
         """With its own end, where that is on the log."""
         facts = AgentFacts(model=admitted.parameters.model, harness=admitted.parameters.choice.kind)
         spans = process.attempt(attempt.name, facts, attempt.began)
-        spans.agent.set({names.LOST: True})
+        spans.lost()
         for event in attempt.events:
             spans.saw(event, event.time)
         last = attempt.events[-1] if attempt.events else None

@@ -8,9 +8,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from agentstream.consumers.numbering import AttemptName
-from agentstream.consumers.tracing.attempt import AgentFacts, AttemptSpans
+from agentstream.consumers.tracing.attempt import AgentFacts, TracedAttempt
 from agentstream.consumers.tracing.ids import process_id_of, span_id_of, trace_id_of
 from agentstream.consumers.tracing.spans import End, SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
+from agentstream.consumers.tracing.untraced import UNTRACED, AttemptSpans
 from agentstream.producers.spans import Sends, clean, parent, trace_of
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
@@ -23,58 +24,100 @@ MAX_HELD: Final = 256
 
 
 class ProcessSpan:
-    """One request under one claim. Ended by `committed` or `abandoned`, whichever comes first."""
+    """One request under one claim. Ended by `committed` or `abandoned`, whichever comes first.
 
-    def __init__(self, make: SpanMaker, span: TimedSpan, trace: TraceContext, *, partition: int) -> None:
+    This one, of a request that nobody traces, knows its place and passes over what it is told; `TracedProcess` makes
+    spans of it. Spans that nobody would see took 21 µs a run; it takes 4.
+    """
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: TraceContext) -> None:
         self.trace = trace
         """What all that comes of the request hangs below."""
+
+    @classmethod
+    def none(cls, trace: TraceContext) -> "ProcessSpan":
+        """Of a run that nobody traces."""
+        return ProcessSpan(trace)
+
+    def named(self, run_id: str, session_id: str | None) -> None:
+        """The request was read, as far as it can be."""
+
+    def turn_came(self) -> None:
+        """It waits no longer."""
+
+    def duplicate(self) -> None:
+        """It was seen before and nothing is to be done."""
+
+    def attempt_trace(self, attempt_id: str) -> TraceContext:
+        """Where an attempt's deltas and model calls belong: its `invoke_agent` span, begun or not. Without spans a
+        caller's context goes through as it came."""
+        return self.trace
+
+    def attempt(self, name: AttemptName, facts: AgentFacts, at: datetime) -> AttemptSpans:
+        """Begin the spans of an attempt. Linked to the one before, if there was one."""
+        return UNTRACED
+
+    def send_trace(self, topic: str) -> TraceContext:
+        """For the headers of a record that the outcome leaves on this topic: its `send` span."""
+        return self.trace
+
+    def concluded(self, problem: Problem | None) -> None:
+        """The outcome is known, but not committed."""
+
+    def committed(self, status: str | None, code: str | None) -> None:
+        """The outcome is on the log, with this status and this error code, if any."""
+
+    def abandoned(self, reason: str, *, began: bool) -> None:
+        """It ends here without an outcome. One that never began is simply given back: no error."""
+
+    def expect_lost(self) -> None:
+        """An attempt was lost with its worker; which one, `lost_was` will say."""
+
+    def lost_was(self, lost: TraceContext | None) -> None:
+        """This attempt was lost, or none is found. Must follow `expect_lost`, or spans stay open."""
+
+
+class TracedProcess(ProcessSpan):
+    """Makes spans of what it is told. Its methods mean what they mean above."""
+
+    def __init__(self, make: SpanMaker, span: TimedSpan, trace: TraceContext, *, partition: int) -> None:
+        super().__init__(trace)
         self._make = make
         self._span = span
         self._sends = Sends(make.tracer, trace, span.context, partition=partition)
         self._problem: Problem | None = None
         self._attempts: dict[str, TraceContext] = {}
-        self._first: AttemptSpans | None = None
+        self._first: TracedAttempt | None = None
         self._previous: TraceContext | None = None
         self._lost: TraceContext | None = None
         self._held: list[End] | None = None
         self._below: deque[End] = deque()
 
-    @classmethod
-    def none(cls, trace: TraceContext) -> "ProcessSpan":
-        """Of a run that nobody traces."""
-        make = SpanMaker.none()
-        return cls(make, make.start("", parent(trace), {}, at=0), trace, partition=0)
-
     def named(self, run_id: str, session_id: str | None) -> None:
-        """The request was read, as far as it can be."""
         groups = {names.SESSION_ID: clean(session_id), names.CONVERSATION_ID: clean(session_id)} if session_id else {}
         self._span.set({names.RUN_ID: run_id, **groups})
 
     def turn_came(self) -> None:
-        """It waits no longer."""
         self._span.event(names.TURN_CAME, self._make.now())
 
     def duplicate(self) -> None:
-        """It was seen before and nothing is to be done."""
         self._span.set({names.DUPLICATE: True})
 
     def attempt_trace(self, attempt_id: str) -> TraceContext:
-        """Where an attempt's deltas and model calls belong: its `invoke_agent` span, begun or not."""
-        if not self._make.makes_ids:
-            return self.trace
         found = self._attempts.get(attempt_id)
         if found is None:
             found = self._attempts[attempt_id] = self.trace.with_span(span_id_of(attempt_id, "agent", 0))
         return found
 
     def attempt(self, name: AttemptName, facts: AgentFacts, at: datetime) -> AttemptSpans:
-        """Begin the spans of an attempt. Linked to the one before, if there was one."""
         links: list[Link] = []
         if self._previous is not None:
             links.append(link_to(self._previous, "retried_attempt"))
         elif self._lost is not None:
             links.append(link_to(self._lost, "lost_attempt"))
-        spans = AttemptSpans(
+        spans = TracedAttempt(
             self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, when=self._hold
         )
         self._first = self._first or spans
@@ -82,15 +125,12 @@ class ProcessSpan:
         return spans
 
     def send_trace(self, topic: str) -> TraceContext:
-        """For the headers of a record that the outcome leaves on this topic: its `send` span."""
         return self._sends.trace(topic)
 
     def concluded(self, problem: Problem | None) -> None:
-        """The outcome is known, but not committed."""
         self._problem = problem
 
     def committed(self, status: str | None, code: str | None) -> None:
-        """The outcome is on the log, with this status and this error code, if any."""
         self._sends.end()
         if status is not None:
             self._span.set({names.RUN_STATUS: status})
@@ -98,7 +138,6 @@ class ProcessSpan:
         self._end(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
 
     def abandoned(self, reason: str, *, began: bool) -> None:
-        """It ends here without an outcome. One that never began is simply given back: no error."""
         self._sends.end(reason)
         self._span.set({names.ENDED_BY: reason})
         self._end(self._make.now(), SpanError(code=reason) if began else None)
@@ -128,12 +167,10 @@ class ProcessSpan:
             self._held.append(end)
 
     def expect_lost(self) -> None:
-        """An attempt was lost with its worker; which one, `lost_was` will say."""
         self._held = []
         self._span.event(names.ATTEMPT_LOST, self._make.now())
 
     def lost_was(self, lost: TraceContext | None) -> None:
-        """This attempt was lost, or none is found. Must follow `expect_lost`, or spans stay open."""
         if lost is not None:
             self._lost = lost
             link = link_to(lost, "lost_attempt")
@@ -157,8 +194,12 @@ def process_span(
     """
     where, headers = record.position, last_wins(record.headers)
     given = TraceContext.parse(headers)
+    if given is not None and not make.makes_ids:
+        return ProcessSpan(given)
     span_id = process_id_of(where, claim)
     base = given or TraceContext(trace_id=trace_id_of(where, record.timestamp_ms), span_id=span_id)
+    if not make.makes_ids:
+        return ProcessSpan(base)
     attributes: dict[str, str | int | bool] = {
         names.SPAN_KIND: names.CHAIN,
         names.MESSAGING_SYSTEM: names.KAFKA,
@@ -190,4 +231,4 @@ def process_span(
         span_id=span_id,
         links=[] if given is None else [link_to(given, "request")],
     )
-    return ProcessSpan(make, span, trace_of(span.span, base), partition=where.partition)
+    return TracedProcess(make, span, trace_of(span.span, base), partition=where.partition)

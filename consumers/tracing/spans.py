@@ -104,8 +104,6 @@ class SpanMaker:
 
         `when` is handed what ends it for good, and calls that, now or later.
         """
-        if isinstance(self.tracer, NoOpTracer):
-            return TimedSpan(self.tracer.start_span(name, context), at, when)
         if trace_id is not None:
             with wanting(trace_id=trace_id, span_id=span_id):
                 return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)

@@ -9,6 +9,7 @@ from agentstream.consumers.agent_config import DEFAULT_LIMITS
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.tracing.content import CUT, Content
 from agentstream.consumers.tracing.ids import span_id_of
+from agentstream.consumers.tracing.spans import SpanMaker
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.trace import TraceContext
@@ -73,6 +74,26 @@ def test_without_an_sdk_the_callers_context_goes_through_as_it_came() -> None:
     harness = Faulty(nothing)
     play(Scene(harness=harness, limits=replace(DEFAULT_LIMITS, max_attempts=1)))
     assert harness.requests[0].trace == TraceContext(trace_id="a" * 32, span_id="b" * 16)
+
+
+@pytest.mark.parametrize("flags", [b"00", b"01", b"03"])
+@pytest.mark.parametrize("state", [b"a=b,c=d", b"A=b", b"a=b,a=c", None])
+def test_without_an_sdk_all_that_is_sent_carries_the_callers_context(state: bytes | None, flags: bytes) -> None:
+    parent = PARENT.removesuffix(b"01") + flags
+    headers = {"traceparent": parent, "baggage": b"k=v", **({} if state is None else {"tracestate": state})}
+    process = process_of(SpanMaker.none(), Scene().admitted(), tuple(headers.items()))
+    for trace in (process.trace, process.attempt_trace("any"), process.send_trace("any")):
+        assert dict(trace.to_headers()) == headers
+
+
+def test_without_an_sdk_a_request_that_brought_no_context_has_the_one_that_spans_would_have_had() -> None:
+    # The next owner may export spans: it must go on in the trace whose id is on the log.
+    admitted = Scene().admitted()
+    process = process_of(SpanMaker.none(), admitted)
+    traced = process_of(Recorder().maker(), admitted)
+    assert process.trace.trace_id == traced.trace.trace_id
+    assert process.trace.span_id == traced.trace.span_id
+    assert process.send_trace("any") == process.attempt_trace("any") == process.trace
 
 
 def test_content_stands_in_spans_only_if_asked_for_redacted_and_bounded() -> None:

@@ -1,6 +1,7 @@
 """What spans leave behind in memory."""
 
 import gc
+import time
 import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ def test_a_requests_spans_are_freed_when_it_is_over_and_do_not_wait_for_pythons_
     process = process_of(Recorder().maker(), Scene().admitted())
     name = AttemptName(run_id="run", session_id="session", claim=3, attempt=1, attempt_id="a")
     attempt = process.attempt(name, AgentFacts(model="p/m", harness="scripted"), datetime.now(UTC))
-    attempt.close(process._make.now(), None, reason="stop", cost=None)
+    attempt.close(time.time_ns(), None, reason="stop", cost=None)
     process.committed("completed", None)
     left: list[weakref.ref[object]] = [weakref.ref(process), weakref.ref(attempt)]
     del process, attempt
