@@ -8,12 +8,15 @@ state(finishing) -> CommitState     what a transaction that finishes these would
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from agentstream.consumers.metadata import CommitState, OpenOffset
 
 MAX_OPEN_OFFSETS = 2_000
 MAX_ENCODED = 3_000
 """Intake pauses above this many characters of metadata: what is open then can still scatter before it ends."""
+_SEEN, _STARTED = OpenOffset(), OpenOffset(started=True)
+"""Nearly every entry is one of these, without strikes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Ledger:
         self._next = state.next_offset
         self._done = deque(done)
         self._restored: dict[int, OpenOffset] = dict(sorted(state.open.items()))
+        # Ascending like the restored ones and all below them: the record that is read is the lowest not yet entered.
         self._open: dict[int, OpenOffset] = {}
         self._claim = state.claim
         self._owner = state.owner
@@ -48,7 +52,7 @@ class Ledger:
     @property
     def resume_offset(self) -> int:
         """Where reading must start so that nothing open is missed."""
-        return min(self._restored, default=self._next)
+        return next(iter(self._restored), self._next)
 
     @property
     def rereading(self) -> bool:
@@ -63,7 +67,7 @@ class Ledger:
     @property
     def finished_below(self) -> int:
         """Below this offset everything is finished: what the next commit says."""
-        return min((*self._restored, *self._open), default=self._next)
+        return next(chain(self._open, self._restored), self._next)
 
     @property
     def commit_number(self) -> int:
@@ -87,7 +91,7 @@ class Ledger:
             self._next = offset + 1
             if self._done and offset in self._done[0]:
                 return None
-            entry = OpenOffset()
+            entry = _SEEN
         else:
             return None
         self._open[offset] = entry
@@ -106,8 +110,9 @@ class Ledger:
 
     def start(self, receipt: Receipt) -> None:
         """A run of it begins."""
-        if receipt.offset in self._open:
-            self._open[receipt.offset] = replace(self._open[receipt.offset], started=True)
+        entry = self._open.get(receipt.offset)
+        if entry is not None:
+            self._open[receipt.offset] = replace(entry, started=True) if entry.strikes else _STARTED
 
     def finish(self, offsets: Collection[int]) -> None:
         """The transaction that finished these was committed."""
@@ -117,13 +122,13 @@ class Ledger:
     def state(self, finishing: Collection[int] = (), *, released: bool = False) -> CommitState:
         """What a commit would leave behind if these offsets were finished by it. Each call gets its own number."""
         self._commit += 1
-        left = {**self._restored, **self._open}
+        left = {**self._open, **self._restored}
         for offset in finishing:
             left.pop(offset, None)
         if released:
             left = {offset: replace(entry, started=False) for offset, entry in left.items()}
         return CommitState(
-            offset=min(left, default=self._next),
+            offset=next(iter(left), self._next),
             next_offset=self._next,
             open=left,
             claim=self._claim,

@@ -85,7 +85,8 @@ def encode(state: CommitState) -> str:
 
 def _encode(state: CommitState) -> str:
     offsets = sorted(state.open)
-    known = [state.open[offset] for offset in offsets]
+    entries = enumerate(map(state.open.__getitem__, offsets))
+    marked = [(index, entry) for index, entry in entries if entry.started or entry.strikes]
     body: dict[str, Any] = {"v": VERSION, "c": state.claim, "o": state.owner, "k": state.commit}
     if state.released:
         body["r"] = 1
@@ -93,10 +94,10 @@ def _encode(state: CommitState) -> str:
         body["w"] = state.index_until - state.offset
     body["n"] = state.next_offset - state.offset
     if offsets:
-        body["p"] = _pack(offset - state.offset for offset in offsets)
-    if started := [index for index, entry in enumerate(known) if entry.started]:
+        body["p"] = _pack(offsets, first=state.offset)
+    if started := [index for index, entry in marked if entry.started]:
         body["s"] = _pack(started)
-    if strikes := [[index, entry.strikes] for index, entry in enumerate(known) if entry.strikes]:
+    if strikes := [[index, entry.strikes] for index, entry in marked if entry.strikes]:
         body["x"] = strikes
     return json.dumps(body, separators=(",", ":"))
 
@@ -144,10 +145,10 @@ def _decode(offset: int, body: Mapping[str, Any]) -> CommitState:
     )
 
 
-def _pack(numbers: Iterable[int]) -> str:
-    """Sorted numbers from 0 as gaps, varints, deflate, base64url without padding."""
+def _pack(numbers: Iterable[int], *, first: int = 0) -> str:
+    """Sorted numbers from `first` as gaps, varints, deflate, base64url without padding."""
     out = bytearray()
-    previous = -1
+    previous = first - 1
     for number in numbers:
         gap = number - previous - 1
         previous = number
