@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
 from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.metrics.instruments import Metrics
@@ -18,6 +19,9 @@ from agentstream.schemas.events import (
 from agentstream.schemas.messages import Usage
 from agentstream.schemas.span_names import NEVER_ENDED, TOOL_ERROR
 
+_FIRST_CHUNKS: Final = frozenset({PartStarted, PartDelta})
+_MEASURED: Final = frozenset[type]({TurnStarted, TurnEnded, MessageStarted, MessageEnded, ToolStarted, ToolEnded})
+
 
 class CallMetrics:
     """`saw` the events in order, then `close`: what is open then has failed."""
@@ -25,6 +29,8 @@ class CallMetrics:
     def __init__(self, metrics: Metrics, model: str | None, tools: Collection[str]) -> None:
         """`tools`: those that the run may call. A model makes up names, and each would be a series of its own."""
         self._metrics = metrics
+        # Where nobody reads, no call is seen to begin, and nothing is worked out for it.
+        self._measured = _MEASURED if metrics.are_read else frozenset[type]()
         self._allowed = tools
         self._model = model
         self._called_at: datetime | None = None
@@ -33,12 +39,17 @@ class CallMetrics:
 
     def saw(self, event: HarnessEvent, time: datetime) -> None:
         """It happened then."""
+        kind = type(event)
+        if kind in _FIRST_CHUNKS:
+            self._heard(time)
+        elif kind in self._measured:
+            self._take(event, time)
+
+    def _take(self, event: HarnessEvent, time: datetime) -> None:
         match event:
             case TurnStarted() | MessageStarted(role="assistant"):
                 # A turn's first message is the answer to the call that began with the turn.
                 self._called_at = self._called_at or time
-            case PartStarted() | PartDelta():
-                self._heard(time)
             case MessageEnded() if event.message is not None and event.message.role == "assistant":
                 self._answered(time, event.usage, None)
             case TurnEnded():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from opentelemetry.metrics import Counter, Histogram, Meter, NoOpMeterProvider
+from opentelemetry.metrics import Counter, Histogram, Meter, NoOpMeter, NoOpMeterProvider
 
 from agentstream.consumers.agent_config import EffectiveParameters
 from agentstream.consumers.metrics import names
@@ -35,8 +35,12 @@ class Metrics:
     def __init__(self, meter: Meter, *, input_topic: str, group_id: str) -> None:
         """`meter` is OpenTelemetry's, or one that does nothing (see `none`)."""
         self.meter = meter
+        self.are_read = not isinstance(meter, NoOpMeter)
+        """Whether anybody sees them: what takes long to work out is worked out only then."""
         self.durations = Durations()
-        self._topic = {**_SYSTEM, span_names.DESTINATION: input_topic, span_names.GROUP: group_id}
+        topic = {**_SYSTEM, span_names.DESTINATION: input_topic, span_names.GROUP: group_id}
+        self._polled = {**topic, span_names.OPERATION: "poll"}
+        self._process = {**topic, span_names.OPERATION: span_names.PROCESS}
         self._consumed = counter(meter, names.CONSUMED)
         self._processed = histogram(meter, names.PROCESS_DURATION)
         self._runs = counter(meter, names.RUNS)
@@ -71,7 +75,7 @@ class Metrics:
 
     def received(self) -> None:
         """A record was taken from the input."""
-        self._consumed.add(1, {**self._topic, span_names.OPERATION: "poll"})
+        self._consumed.add(1, self._polled)
 
     def duplicate(self) -> None:
         """A request was dropped, since it is known already."""
@@ -81,7 +85,7 @@ class Metrics:
         """A run's result was committed, so many seconds after its turn came."""
         kind = parameters.choice.kind
         self.durations.learn(kind, parameters.model, seconds)
-        attributes = {**self._topic, span_names.OPERATION: span_names.PROCESS, names.HARNESS: kind}
+        attributes = {**self._process, names.HARNESS: kind}
         self._processed.record(
             seconds, attributes if error is None else {**attributes, span_names.ERROR_TYPE: error.code.value}
         )
