@@ -5,6 +5,8 @@ from agentstream.consumers.interrupt import Cancelled, Drained
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import RunStatus
 from agentstream.schemas.messages import FinishReason
+from agentstream.schemas.requests import AgentParameters
+from agentstream.schemas.results import InvokeResult
 
 Ending = Finished | Failed | Cancelled | Drained
 
@@ -41,3 +43,18 @@ def problem_of(ending: Ending) -> Problem | None:
             return Problem.of(ErrorCode.CANCELLED, ending.reason)
         case _:
             return None
+
+
+def unspeakable(result: InvokeResult) -> InvokeResult:
+    """In place of a result that holds a secret where it cannot be redacted: nothing of what it says."""
+    problem = Problem.of(ErrorCode.INTERNAL, "a secret stands in a field that cannot be redacted")
+    return result.model_copy(
+        update={
+            "status": "failed",
+            "error": problem,
+            "messages": (),
+            "metadata": {},
+            "usage": (),
+            "parameters": AgentParameters(),
+        }
+    )

@@ -1,7 +1,5 @@
 """How a worker ends one run from outside."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agentstream.consumers.pump import Bell
@@ -24,8 +22,9 @@ class Interrupt:
     """The handle by which a worker ends one run from outside. Plain and synchronous; the first call wins."""
 
     def __init__(self) -> None:
+        self.bell = Bell()
+        """Rung by a call. Whatever else the run waits for rings it too."""
         self._requested: Cancelled | Drained | None = None
-        self._bell: Bell | None = None
 
     @property
     def requested(self) -> Cancelled | Drained | None:
@@ -40,17 +39,7 @@ class Interrupt:
         """Someone asked for it: end with a `cancelled` result."""
         self._request(Cancelled(reason=reason))
 
-    @contextmanager
-    def ringing(self, bell: Bell) -> Iterator[None]:
-        """Within, a call rings this bell."""
-        self._bell = bell
-        try:
-            yield
-        finally:
-            self._bell = None
-
     def _request(self, what: Cancelled | Drained) -> None:
         if self._requested is None:
             self._requested = what
-            if self._bell is not None:
-                self._bell.ring()
+            self.bell.ring()

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime
+from math import inf
 from typing import Final
 
 _log = logging.getLogger(__name__)
@@ -16,41 +16,55 @@ STOP_SECONDS: Final = 2.0
 
 
 class Bell:
-    """Wakes one waiter. Rung while nobody waits, it is remembered."""
+    """Wakes one waiter, when it is rung or when it is time. Rung while nobody waits, it is remembered."""
+
+    __slots__ = ("_rung", "_timer", "_waiter")
 
     def __init__(self) -> None:
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def ring(self) -> None:
         """Wake the waiter, now or when it comes."""
+        if self._rung:
+            return
         self._rung = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, until: float) -> None:
-        """Wait for the bell, or until the loop's clock says so (infinity: only for the bell)."""
-        loop = asyncio.get_running_loop()
+    async def wait(self, until: float = inf) -> None:
+        """Wait for the bell, or until the loop's clock says so. It may be rung too early: look, and wait again."""
         if not self._rung:
+            loop = asyncio.get_running_loop()
+            self._set_timer(loop, until)
             self._waiter = loop.create_future()
-            timer = loop.call_at(until, self.ring) if until != float("inf") else None
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-                if timer is not None:
-                    timer.cancel()
         self._rung = False
 
+    def stop(self) -> None:
+        """Take back the timer: nobody will wait any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-@dataclass(frozen=True, slots=True)
-class Pumped:
-    """What the harness yielded, and when."""
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        """One that is due earlier stays: each event puts a run's limits off, and a timer for each event cost more than
+        one that rings for nothing now and then."""
+        if self._timer is None or self._timer.when() > until:
+            self.stop()
+            self._timer = loop.call_at(until, self._on_time) if until < inf else None
 
-    event: object
-    """As it came: a broken harness may yield anything."""
-    time: datetime
-    """When it came, wall clock."""
+    def _on_time(self) -> None:
+        self._timer = None
+        self.ring()
+
+
+Came = tuple[object, datetime]
+"""What the harness yielded, as it came (a broken one may yield anything), and when, by the wall clock."""
 
 
 class Pump:
@@ -61,7 +75,8 @@ class Pump:
     ) -> None:
         """Starts at once. The bell rings for everything that comes and for the end."""
         self._start = start
-        self._queue: asyncio.Queue[Pumped] = asyncio.Queue(QUEUE_EVENTS)
+        self._came: list[Came] = []
+        self._room = Bell()
         self._bell = bell
         self._now = now
         self._stopping = False
@@ -71,16 +86,20 @@ class Pump:
     @property
     def ended(self) -> bool:
         """Whether the harness is done and everything it yielded was taken."""
-        return self.task.done() and self._queue.empty()
+        return not self._came and self.task.done()
 
     @property
     def error(self) -> BaseException | None:
         """What the harness raised, once it is done."""
         return asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
 
-    def take(self) -> Pumped | None:
-        """The next event, or None where none waits."""
-        return None if self._queue.empty() else self._queue.get_nowait()
+    def take(self) -> Sequence[Came]:
+        """All that came since the last time, in order."""
+        came = self._came
+        if came:
+            self._came = []
+            self._room.ring()
+        return came
 
     async def stop(self) -> bool:
         """Cancel the harness and wait two seconds at most. Whether it ended; whatever it raised is in `error`."""
@@ -96,7 +115,10 @@ class Pump:
                 # One that swallows its cancellation and goes on is not listened to.
                 if self._stopping:
                     return
-                await self._queue.put(Pumped(event, self._now()))
+                came = (event, self._now())
+                while len(self._came) >= QUEUE_EVENTS:
+                    await self._room.wait()
+                self._came.append(came)
                 self._bell.ring()
         finally:
             # Cancelled while the queue was full, the generator stands at its `yield` and knows of nothing.

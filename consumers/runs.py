@@ -2,40 +2,31 @@
 
     Runs.execute(Admitted, Interrupt) -> StreamEvents …, one InvokeResult
 
-A run is one or more attempts. `attempt.py` plays one; here it is decided what its ending means: try again, or the end.
+A run is one or more attempts. `attempt.py` plays one; `run_progress.py` decides what its ending means: try again, or
+the end.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count
+from functools import partial
 from random import Random
 
-from uuid_utils import uuid7
-
 from agentstream.consumers.admitted import Admitted
-from agentstream.consumers.attempt import Attempt, Surroundings
-from agentstream.consumers.bill import Bill
-from agentstream.consumers.ending import Ending, problem_of, reason_of, status_of
-from agentstream.consumers.harness.port import Failed, Finished, Harness, HarnessRequest
+from agentstream.consumers.attempt import Surroundings
+from agentstream.consumers.ending import Ending, unspeakable
+from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.interrupt import Cancelled, Drained, Interrupt
 from agentstream.consumers.metrics.instruments import Metrics
-from agentstream.consumers.numbering import AttemptName, Numbering
-from agentstream.consumers.pump import Abandoned, Bell
-from agentstream.consumers.quarantine import CRASH_LIMIT
+from agentstream.consumers.pump import Abandoned
 from agentstream.consumers.redaction import Redactor
-from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
-from agentstream.consumers.tracing.attempt import AgentFacts
-from agentstream.consumers.watchdog import Watchdog
-from agentstream.schemas.errors import ErrorCode, Problem
-from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted, StreamEvents
-from agentstream.schemas.requests import AgentParameters
-from agentstream.schemas.results import HarnessInfo, InvokeResult
+from agentstream.consumers.run_progress import RunProgress
+from agentstream.schemas.events import StreamEvents
+from agentstream.schemas.results import InvokeResult
 
 _log = logging.getLogger(__name__)
+
+_now = partial(datetime.now, UTC)
 
 __all__ = ["Admitted", "Interrupt", "Runs"]
 
@@ -49,15 +40,16 @@ class Runs:
         *,
         redactor: Redactor,
         rng: Random | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = _now,
         metrics: Metrics | None = None,
     ) -> None:
         """`harnesses` by kind, open. `now` is the wall clock; monotonic time is the running loop's `time()`."""
-        self._metrics = metrics or Metrics.none()
         self._harnesses = harnesses
         self._rng = rng or Random()
         self._abandoned = Abandoned()
-        self._around = Surroundings(redactor=redactor, abandoned=self._abandoned, now=now, metrics=self._metrics)
+        self._around = Surroundings(
+            redactor=redactor, abandoned=self._abandoned, now=now, metrics=metrics or Metrics.none()
+        )
 
     @property
     def abandoned(self) -> int:
@@ -77,28 +69,40 @@ class Runs:
         more is yielded and the harness is cancelled. What never starts has a result with attempt 0 and no events.
         """
         interrupt = interrupt or Interrupt()
-        run = _Run(admitted, interrupt, harness=self._harnesses[admitted.parameters.choice.kind], around=self._around)
-        ending: Ending | None = run.refusal()
-        while ending is None:
-            attempt = run.begin_attempt()
-            async with aclosing(attempt.play(run.started_event)) as records:
-                async for record in records:
-                    yield record
-            ending, retry = run.judge(attempt.ending, self._rng)
-            for record in attempt.add(run.closing_event(ending or attempt.ending, retry)):
-                yield record
-            if isinstance(ending, Drained):
-                self._metrics.drained()
-            if retry is not None:
-                if isinstance(attempt.ending, Failed):
-                    self._metrics.retried(attempt.ending.code.value)
-                ending = await run.wait(retry)
-                # The next attempt's `run.started` voids this one; without one, the stream still needs its end.
-                if isinstance(ending, Cancelled):
-                    for record in attempt.add(run.closing_event(ending, None)):
+        harness = self._harnesses[admitted.parameters.choice.kind]
+        run = RunProgress(admitted, interrupt, harness=harness, around=self._around)
+        result: InvokeResult | None = None
+        self._begins(admitted)
+        try:
+            ending: Ending | None = run.refusal()
+            while ending is None:
+                async with run.begin_attempt() as attempt:
+                    for record in attempt.add(run.started_event):
                         yield record
-        if not isinstance(ending, Drained):
-            yield self._redacted(run.result(ending))
+                    while attempt.ending is None:
+                        for record in attempt.step():
+                            yield record
+                        await attempt.wait()
+                ending, retry = run.judge(attempt.ending, self._rng)
+                for record in attempt.add(run.closing_event(ending or attempt.ending, retry)):
+                    yield record
+                if retry is not None:
+                    ending = await run.wait(retry)
+                    # The next attempt's `run.started` voids this one; without one, the stream still needs its end.
+                    if isinstance(ending, Cancelled):
+                        for record in attempt.add(run.closing_event(ending, None)):
+                            yield record
+            if not isinstance(ending, Drained):
+                result = self._redacted(run.result(ending))
+                yield result
+        finally:
+            self._ends(result)
+
+    def _begins(self, admitted: Admitted) -> None:
+        """A run begins, in the task that works it off. For who wants to tell of it."""
+
+    def _ends(self, result: InvokeResult | None) -> None:
+        """It is over, in the same task: with this result, or without one since it was drained or closed."""
 
     def _redacted(self, result: InvokeResult) -> InvokeResult:
         """The result without secrets. One that cannot be redacted must not leave, nor may it end the worker."""
@@ -106,185 +110,4 @@ class Runs:
             return self._around.redactor.model(result)
         except ValueError:
             _log.exception("a result cannot be redacted", extra={"run_id": result.run_id})
-            problem = Problem.of(ErrorCode.INTERNAL, "a secret stands in a field that cannot be redacted")
-            return result.model_copy(
-                update={
-                    "status": "failed",
-                    "error": problem,
-                    "messages": (),
-                    "metadata": {},
-                    "usage": (),
-                    "parameters": AgentParameters(),
-                }
-            )
-
-
-class _Run:
-    """One run as far as it has come."""
-
-    def __init__(self, admitted: Admitted, interrupt: Interrupt, *, harness: Harness, around: Surroundings) -> None:
-        self._admitted = admitted
-        self._interrupt = interrupt
-        self._harness = harness
-        self._around = around
-        self._bill = Bill()
-        self._numbers = count(admitted.attempt)
-        self._tried = AttemptsSoFar()
-        self._attempt: Attempt | None = None
-        self._crashes = admitted.crashes
-        self._apart = False
-        self._total_due = asyncio.get_running_loop().time() + self._total_seconds()
-
-    @property
-    def started_event(self) -> RunStarted:
-        """What begins each attempt."""
-        parameters, request = self._admitted.parameters, self._admitted.request
-        return RunStarted(model=parameters.model, harness=parameters.choice.kind, parent_run_id=request.parent_run_id)
-
-    def refusal(self) -> Failed | Cancelled | Drained | None:
-        """Why the run does not even start, if there is a reason."""
-        latest, problem = self._admitted.latest, self._admitted.parameters.problem
-        if self._interrupt.requested is not None:
-            return self._interrupt.requested
-        if self._admitted.crashes >= CRASH_LIMIT:
-            return Failed(code=ErrorCode.CRASH_LIMIT, detail=f"{self._admitted.crashes} workers were lost while it ran")
-        if latest is not None and self._around.now() > latest:
-            return Failed(code=ErrorCode.DEADLINE_EXCEEDED, detail=f"it had to start by {latest.isoformat()}")
-        if problem is not None:
-            return Failed(code=problem.code, detail=problem.detail or problem.title, retriable=False)
-        return None
-
-    def begin_attempt(self) -> Attempt:
-        """The next attempt, not yet playing."""
-        admitted, number = self._admitted, next(self._numbers)
-        announced = admitted.announced_as if self._attempt is None else None
-        attempt_id = announced or str(uuid7())
-        name = AttemptName(
-            run_id=admitted.run_id,
-            session_id=admitted.session_id,
-            claim=admitted.claim,
-            attempt=number,
-            attempt_id=attempt_id,
-        )
-        limits, now = admitted.parameters.limits, asyncio.get_running_loop().time()
-        self._attempt = Attempt(
-            self._harness,
-            _harness_request(admitted, name, apart=self._apart),
-            numbering=Numbering(
-                name,
-                mode=admitted.parameters.stream,
-                redactor=self._around.redactor,
-                first_seq=0 if announced is None else 1,
-            ),
-            watchdog=Watchdog(limits, started=now, total_due=self._total_due),
-            bill=self._bill,
-            interrupt=self._interrupt,
-            surroundings=self._around,
-            spans=admitted.process.attempt(name, self._agent_facts(), self._around.now()),
-        )
-        return self._attempt
-
-    def judge(self, ending: Ending, rng: Random) -> tuple[Ending | None, RetryDecision | None]:
-        """What an attempt's ending means for the run: its own ending, or another attempt."""
-        self._bill.close_attempt(ending.cost if isinstance(ending, Finished | Failed) else None)
-        if not isinstance(ending, Failed):
-            return ending, None
-        self._tried = self._tried.plus(ending)
-        if ending.code is ErrorCode.HARNESS_CRASHED:
-            self._apart = True
-            self._crashes += not ending.lost_with_others
-            if self._crashes >= CRASH_LIMIT:
-                return replace(ending, code=ErrorCode.CRASH_LIMIT, retriable=False), None
-        retry = decide_retry(
-            ending,
-            self._tried,
-            max_attempts=self._admitted.parameters.limits.max_attempts,
-            time_left_ms=(self._total_due - asyncio.get_running_loop().time()) * 1000,
-            rng=rng,
-            policy=self._admitted.parameters.retry.policy,
-        )
-        return (ending, None) if retry is None else (None, retry)
-
-    def closing_event(self, ending: Ending, retry: RetryDecision | None) -> RunRetrying | RunEnded:
-        """The last event of an attempt."""
-        if isinstance(ending, Drained):
-            return RunRetrying(delay_ms=0, reason="draining")
-        if retry is not None:
-            return RunRetrying(error=problem_of(ending), delay_ms=retry.delay_ms)
-        return RunEnded(
-            status=status_of(ending),
-            finish_reason=reason_of(ending),
-            usage=self._bill.usage,
-            error=problem_of(ending),
-        )
-
-    async def wait(self, retry: RetryDecision) -> Ending | None:
-        """Wait for the next attempt; gives what interrupted it, if anything."""
-        bell, loop = Bell(), asyncio.get_running_loop()
-        due = loop.time() + retry.delay_ms / 1000
-        with self._interrupt.ringing(bell):
-            while self._interrupt.requested is None and loop.time() < due:
-                await bell.wait(due)
-        return self._interrupt.requested
-
-    def result(self, ending: Finished | Failed | Cancelled) -> InvokeResult:
-        """The run's result."""
-        admitted, attempt = self._admitted, self._attempt
-        kind, versions = self._harness.kind, dict(self._harness.versions)
-        return InvokeResult(
-            run_id=admitted.run_id,
-            session_id=admitted.session_id,
-            partition=admitted.position.partition,
-            status=status_of(ending),
-            messages=tuple(attempt.messages) if attempt else (),
-            finish_reason=reason_of(ending),
-            usage=self._bill.usage,
-            cost=self._bill.cost,
-            error=problem_of(ending),
-            claim=admitted.claim,
-            attempt=attempt.request.attempt if attempt else 0,
-            attempt_id=attempt.request.attempt_id if attempt else None,
-            crashes=admitted.crashes,
-            last_seq=attempt.last_seq if attempt else -1,
-            deltas="complete",
-            parameters=admitted.parameters.to_wire(),
-            harness=HarnessInfo(kind=kind, versions=versions) if attempt else None,
-            metadata=admitted.request.metadata,
-            redrive_of=admitted.redrive_of,
-            trace_id=admitted.trace.trace_id,
-            requested_at=admitted.requested_at,
-            started_at=attempt.started_at if attempt else None,
-            ended_at=self._around.now(),
-        )
-
-    def _agent_facts(self) -> AgentFacts:
-        parameters = self._admitted.parameters
-        return AgentFacts(
-            model=parameters.model, harness=parameters.choice.kind, messages=self._admitted.request.messages
-        )
-
-    def _total_seconds(self) -> float:
-        seconds = self._admitted.parameters.limits.total_ms / 1000
-        if self._admitted.latest is not None:
-            seconds = min(seconds, (self._admitted.latest - self._around.now()).total_seconds())
-        return seconds
-
-
-def _harness_request(admitted: Admitted, name: AttemptName, *, apart: bool) -> HarnessRequest:
-    parameters = admitted.parameters
-    return HarnessRequest(
-        run_id=name.run_id,
-        session_id=name.session_id,
-        attempt=name.attempt,
-        attempt_id=name.attempt_id,
-        messages=admitted.request.messages,
-        model=parameters.model,
-        agents_md=parameters.agents_md,
-        tools=parameters.tools,
-        choice=parameters.choice,
-        thinking=parameters.thinking,
-        limits=parameters.limits,
-        credentials=parameters.credentials,
-        trace=admitted.process.attempt_trace(name.attempt_id),
-        apart=apart,
-    )
+            return unspeakable(result)

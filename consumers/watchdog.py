@@ -13,9 +13,12 @@ from agentstream.consumers.harness.port import Failed, HarnessEvent, RunLimits
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import (
     MessageEnded,
+    MessageStarted,
     PartDelta,
     PartEnded,
+    PartStarted,
     ToolEnded,
+    ToolProgressed,
     ToolStarted,
     TurnEnded,
     TurnStarted,
@@ -25,6 +28,8 @@ from agentstream.schemas.messages import BlobPart, Part, ReasoningPart, TextPart
 ALIVE_SECONDS: Final = 10.0
 """After so much silence on the delta topic a `run.alive` says that the run is slow, not dead."""
 NEVER: Final = float("inf")
+_WITHOUT_LIMIT: Final = frozenset({MessageStarted, PartStarted, ToolProgressed})
+"""Asked first: to ask for each class in turn takes longer than all else."""
 
 
 class Watchdog:
@@ -48,21 +53,24 @@ class Watchdog:
     def saw(self, event: HarnessEvent, *, at: float) -> Failed | None:
         """The harness yielded an event: the limit that it breaks, if any."""
         self._last_event = at
+        if type(event) in _WITHOUT_LIMIT:
+            return None
         match event:
+            case PartDelta() | PartEnded() | MessageEnded():
+                return self._too_large(event)
+            case TurnStarted():
+                if event.turn > self._limits.max_turns:
+                    return Failed(code=ErrorCode.MAX_TURNS, detail=f"the limit is {self._limits.max_turns} turns")
+            case TurnEnded():
+                # A tool whose end never came must not switch the idle limit off for the rest of the run.
+                self._tools.clear()
             case ToolStarted():
                 self._tools[event.tool_call_id] = at + self._limits.tool_ms / 1000
             case ToolEnded():
                 self._tools.pop(event.tool_call_id, None)
-            case TurnEnded():
-                # A tool whose end never came must not switch the idle limit off for the rest of the run.
-                self._tools.clear()
-            case TurnStarted() if event.turn > self._limits.max_turns:
-                return Failed(code=ErrorCode.MAX_TURNS, detail=f"the limit is {self._limits.max_turns} turns")
+                return self._too_large(event)
             case _:
                 pass
-        if self._output.add(event) > self._limits.max_output_bytes:
-            detail = f"the limit is {self._limits.max_output_bytes} bytes of text, reasoning and tool content"
-            return Failed(code=ErrorCode.OUTPUT_TOO_LARGE, detail=detail)
         return None
 
     def waits(self, *, at: float) -> None:
@@ -94,6 +102,12 @@ class Watchdog:
             return Failed(code=ErrorCode.FIRST_EVENT_TIMEOUT, detail=detail)
         return Failed(code=ErrorCode.IDLE_TIMEOUT, detail=f"nothing came for {limits.idle_ms} ms")
 
+    def _too_large(self, event: HarnessEvent) -> Failed | None:
+        if self._output.add(event) <= self._limits.max_output_bytes:
+            return None
+        detail = f"the limit is {self._limits.max_output_bytes} bytes of text, reasoning and tool content"
+        return Failed(code=ErrorCode.OUTPUT_TOO_LARGE, detail=detail)
+
     @property
     def _quiet_due(self) -> float:
         if self._last_event is None:
@@ -102,7 +116,7 @@ class Watchdog:
 
     @property
     def _tool_due(self) -> float:
-        return min(self._tools.values(), default=NEVER)
+        return min(self._tools.values()) if self._tools else NEVER
 
 
 class OutputMeter:
@@ -116,17 +130,18 @@ class OutputMeter:
         """Count one event; gives the total so far."""
         match event:
             case PartDelta():
-                where = (event.message_id, event.part_index)
-                self._count(where, self._counted.get(where, 0) + _bytes(event.delta))
+                where, size = (event.message_id, event.part_index), _bytes(event.delta)
+                self._counted[where] = self._counted.get(where, 0) + size
+                self._total += size
             case PartEnded() if event.part is not None:
                 self._count((event.message_id, event.part_index), _part_bytes(event.part))
-            case ToolEnded():
-                self._count(("tool", event.tool_call_id), _json_bytes(event.content))
             case MessageEnded() if event.message is not None:
                 key: tuple[str, int | str]
                 for index, part in enumerate(event.message.parts):
                     key = ("tool", part.id) if isinstance(part, ToolCallResponsePart) else (event.message_id, index)
                     self._count(key, _part_bytes(part))
+            case ToolEnded():
+                self._count(("tool", event.tool_call_id), _json_bytes(event.content))
             case _:
                 pass
         return self._total
@@ -134,8 +149,9 @@ class OutputMeter:
     def _count(self, key: tuple[str, int | str], size: int) -> None:
         """A thing is at least so large: what exceeds the size already counted for it is new."""
         before = self._counted.get(key, 0)
-        self._counted[key] = max(before, size)
-        self._total += max(0, size - before)
+        if size > before:
+            self._counted[key] = size
+            self._total += size - before
 
 
 def _part_bytes(part: Part) -> int:
