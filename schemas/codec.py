@@ -19,9 +19,10 @@ from typing import Final
 from uuid import uuid5
 
 from agentstream.schemas.base import MAX_SESSION_ID, RUN_ID_PATTERN
+from agentstream.schemas.bounds import DEFAULT_BOUNDS, Bounds, Json
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, header_text, last_wins
-from agentstream.schemas.parsing import DEFAULT_BOUNDS, Bounds, Json, parse_object
+from agentstream.schemas.parsing import parse_object
 from agentstream.schemas.readers import decode_events, decode_finished, decode_result, wrong_type
 from agentstream.schemas.records import Record
 from agentstream.schemas.redrive import RUN_ID_NAMESPACE, Redrive, redrive_of

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from agentstream.schemas.base import WireModel
+from agentstream.schemas.bounds import Bounds, Json
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.evaluations import EvaluationResult
 from agentstream.schemas.events import StreamEvents
@@ -29,7 +30,7 @@ from agentstream.schemas.headers import (
     header_text,
     last_wins,
 )
-from agentstream.schemas.parsing import Bounds, Json, parse_object, place
+from agentstream.schemas.parsing import parse_object, place
 from agentstream.schemas.records import Record
 from agentstream.schemas.results import FinishedRun, InvokeResult
 from agentstream.schemas.validation import path_in, validated

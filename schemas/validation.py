@@ -6,8 +6,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from agentstream.schemas.base import WireModel
+from agentstream.schemas.bounds import Json
 from agentstream.schemas.errors import ErrorCode, Problem
-from agentstream.schemas.parsing import Json, at
+from agentstream.schemas.parsing import at
 
 M = TypeVar("M", bound=WireModel)
 _MAX_SENTENCE = 200

@@ -16,8 +16,9 @@ from uuid import UUID, uuid5
 
 from agentstream.consumers.client.requests import RequestOptions
 from agentstream.infra.cli.asking import unknown_name, unknown_parameter
+from agentstream.schemas.bounds import Bounds
 from agentstream.schemas.errors import Problem
-from agentstream.schemas.parsing import Bounds, parse_object
+from agentstream.schemas.parsing import parse_object
 from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.validation import validated
 

@@ -16,8 +16,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from agentstream.consumers.replay.recording.manifest import RecordingError
+from agentstream.schemas.bounds import Bounds, Json
 from agentstream.schemas.errors import Problem
-from agentstream.schemas.parsing import Bounds, Json, parse_object
+from agentstream.schemas.parsing import parse_object
 from agentstream.schemas.recordings import RecordedRun
 from agentstream.schemas.requests import InvokeRequest
 from agentstream.schemas.validation import validated
