@@ -169,7 +169,9 @@ async def open_worker(plan: WorkerPlan) -> AsyncIterator[Worker]:
         meter = plan.meter_provider.get_meter("agentstream")
         metrics = Metrics(meter, input_topic=plan.topics.invoke_requests, group_id=plan.group_id)
         deltas = await stack.enter_async_context(
-            DeltaPublisher(lambda: _delta_producer(plan), metrics.delta_acknowledged)
+            DeltaPublisher(
+                lambda: _delta_producer(plan), metrics.delta_acknowledged, max_record_bytes=plan.max_record_bytes
+            )
         )
         tail = Tail(lambda: tail_consumer(plan.connection, read_committed=True), plan.topics.control)
         control = await stack.enter_async_context(Control(tail))

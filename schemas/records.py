@@ -39,8 +39,10 @@ class Record:
     @property
     def size(self) -> int:
         """Bytes held in memory for it: key, value and headers."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+        size = len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value or b"")
+        return size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,5 +63,7 @@ class OutgoingRecord:
     @property
     def size(self) -> int:
         """Bytes as a broker's `max.message.bytes` counts them, with a margin for the record's frame."""
-        headers = sum(len(name) + len(value or b"") + 10 for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + 100
+        size = len(self.key or b"") + len(self.value or b"") + 100
+        for name, value in self.headers:
+            size += len(name) + len(value or b"") + 10
+        return size

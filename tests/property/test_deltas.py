@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,20 +12,21 @@ from agentstream.schemas.records import OutgoingRecord
 from tests.support.broken_brokers import BrokenBrokers
 from tests.virtual_time import in_virtual_time
 
+MAX_RECORD_BYTES = 1_000
 Step = tuple[str, int]
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.integers(0, 2)),
         st.tuples(st.just("publish"), st.integers(0, 2)),
         st.tuples(st.sampled_from(["acknowledge", "break"]), st.integers(0, 4)),
-        st.tuples(st.sampled_from(["hold", "go on", "no start", "too large", "wait"]), st.just(1)),
+        st.tuples(st.sampled_from(["hold", "go on", "no start", "refused", "too large", "wait"]), st.just(1)),
     ),
     max_size=60,
 )
 
 
 class Play:
-    """Three attempts and what the steps do to them."""
+    """Three attempts in two partitions, and what the steps do to them."""
 
     def __init__(self, publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
         self.publisher, self.brokers = publisher, brokers
@@ -46,21 +47,24 @@ class Play:
                 self.brokers.acknowledge()
             case "no start":
                 self.brokers.start_errors.append(KafkaConnectionError("away"))
-            case "too large":
+            case "refused":
                 await self.publish(0, spoilt=True)
+            case "too large":
+                await self.publish(1, spoilt=True, padding=MAX_RECORD_BYTES)
             case _:
                 await asyncio.sleep(1)
         for _ in range(5):
             await asyncio.sleep(0)
 
-    async def publish(self, attempt: int, *, spoilt: bool = False) -> None:
+    async def publish(self, attempt: int, *, spoilt: bool = False, padding: int = 0) -> None:
         seq = self.published[attempt]
         self.published[attempt] += 1
         value = f"{attempt} {seq}".encode()
         if spoilt:
             self.spoilt.add(attempt)
-            self.brokers.send_errors[value] = MessageSizeTooLargeError()
-        record = OutgoingRecord(topic="t", partition=0, key=None, value=value)
+            self.brokers.too_large.add(value)
+        headers = (("pad", b"x" * padding),)
+        record = OutgoingRecord(topic="t", partition=attempt % 2, key=None, value=value, headers=headers)
         await self.publisher.publish(str(attempt), seq, record)
 
 
@@ -75,7 +79,7 @@ def read(written: Sequence[bytes], attempt: int) -> list[int]:
 def test_every_attempt_is_one_clean_stream_and_its_result_says_how_far(script: list[Step]) -> None:
     async def play() -> None:
         brokers = BrokenBrokers()
-        async with DeltaPublisher(brokers.new_producer) as publisher:
+        async with DeltaPublisher(brokers.new_producer, max_record_bytes=MAX_RECORD_BYTES) as publisher:
             acting = Play(publisher, brokers)
             for step in script:
                 await acting.step(*step)

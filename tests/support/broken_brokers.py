@@ -8,9 +8,14 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from agentstream.producers.kafka import Producer
 
+RECORDS_PER_BATCH = 50
+
 
 class BrokenBrokers:
-    """Hands out producers. Unless told otherwise every record is written and acknowledged at once."""
+    """Hands out producers. Unless told otherwise every batch is written and acknowledged at once.
+
+    As of real ones, a batch is written whole or not at all, and refused with any record in it that is too large.
+    """
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -18,9 +23,9 @@ class BrokenBrokers:
         self.holding = False
         self.start_errors: list[Exception] = []
         self.send_errors: dict[bytes, Exception] = {}
+        self.unanswered: set[bytes] = set()
+        """Their partition's leader is asked for, and nobody answers: once for each."""
         self.too_large: set[bytes] = set()
-        self.in_batches = False
-        """All that is answered together is one batch, refused with any record in it that is too large."""
         self.current: _Producer | None = None
 
     def new_producer(self) -> Producer:
@@ -31,7 +36,7 @@ class BrokenBrokers:
         self.holding = True
 
     def acknowledge(self, count: int | None = None, *, all_else_held: bool = False) -> None:
-        """Write and acknowledge the oldest records under way, all of them by default."""
+        """Write and acknowledge the oldest batches under way, all of them by default."""
         self.holding = all_else_held or count is not None
         if self.current is not None:
             self.current.answer(count)
@@ -42,10 +47,25 @@ class BrokenBrokers:
             self.current.fail(written)
 
 
+class _Batch:
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(
+        self, *, timestamp: int | None, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> object | None:
+        assert timestamp is None
+        assert isinstance(headers, list), "aiokafka takes nothing else"
+        if len(self.values) == RECORDS_PER_BATCH:
+            return None
+        self.values.append(value)
+        return self
+
+
 class _Producer:
     def __init__(self, brokers: BrokenBrokers) -> None:
         self._brokers = brokers
-        self._under_way: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._under_way: list[tuple[_Batch, asyncio.Future[None]]] = []
         self._sender = self
         self._message_accumulator = self
         self.client = self
@@ -71,33 +91,38 @@ class _Producer:
     def fail_all(self, _error: Exception) -> None:
         self.fail(0)
 
-    async def send(
-        self, topic: str, *, value: bytes, key: bytes | None, partition: int, headers: Sequence[tuple[str, bytes]]
-    ) -> "asyncio.Future[None]":
+    def create_batch(self) -> _Batch:
+        return _Batch()
+
+    async def send_batch(self, batch: _Batch, _topic: str, *, partition: int) -> "asyncio.Future[None]":
         assert not self._closed
-        assert isinstance(headers, list), "aiokafka takes nothing else"
-        if value in self._brokers.send_errors:
-            raise self._brokers.send_errors[value]
+        assert partition >= 0
+        assert batch.values
+        for value in batch.values:
+            if value in self._brokers.send_errors:
+                raise self._brokers.send_errors[value]
+            if value in self._brokers.unanswered:
+                self._brokers.unanswered.discard(value)
+                await asyncio.Event().wait()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way.append((value, future))
+        self._under_way.append((batch, future))
         if not self._brokers.holding:
             self.answer(None)
         return future
 
     def answer(self, count: int | None) -> None:
         answered, self._under_way = self._under_way[:count], self._under_way[count or len(self._under_way) :]
-        together = self._brokers.in_batches and any(value in self._brokers.too_large for value, _ in answered)
-        for value, future in answered:
-            if together or value in self._brokers.too_large:
-                future.set_exception(MessageSizeTooLargeError())
-            else:
-                self._brokers.written.append(value)
+        for batch, future in answered:
+            if self._brokers.too_large.isdisjoint(batch.values):
+                self._brokers.written += batch.values
                 future.set_result(None)
+            else:
+                future.set_exception(MessageSizeTooLargeError())
 
     def fail(self, written: int) -> None:
         lost, self._under_way = self._under_way, []
-        for number, (value, future) in enumerate(lost):
+        for number, (batch, future) in enumerate(lost):
             if number < written:
-                self._brokers.written.append(value)
+                self._brokers.written += batch.values
             if not future.done():
                 future.set_exception(KafkaConnectionError("gone"))

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError
 
 from agentstream.producers import deltas
 from agentstream.producers.deltas import FLUSH_SECONDS, PUBLISH_SECONDS, SETTLE_SECONDS, DeltaPublisher, Settled
 from agentstream.schemas.records import OutgoingRecord
-from tests.support.broken_brokers import BrokenBrokers
+from tests.support.broken_brokers import RECORDS_PER_BATCH, BrokenBrokers
 from tests.virtual_time import in_virtual_time
 
 
@@ -17,14 +17,15 @@ def time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def record(value: str, size: int = 0) -> OutgoingRecord:
-    return OutgoingRecord(topic="deltas", partition=0, key=b"k", value=value.encode(), headers=(("pad", b"x" * size),))
+def record(value: str, size: int = 0, partition: int = 0) -> OutgoingRecord:
+    headers = (("pad", b"x" * size),)
+    return OutgoingRecord(topic="deltas", partition=partition, key=b"k", value=value.encode(), headers=headers)
 
 
-async def publish(publisher: DeltaPublisher, *names: str, size: int = 0) -> None:
+async def publish(publisher: DeltaPublisher, *names: str, size: int = 0, partition: int = 0) -> None:
     """`a0` is the event 0 of the attempt `a`."""
     for name in names:
-        await publisher.publish(name[0], int(name[1:]), record(name, size))
+        await publisher.publish(name[0], int(name[1:]), record(name, size, partition))
 
 
 async def quiet() -> None:
@@ -101,10 +102,11 @@ def test_a_new_producer_sends_again_what_was_not_acknowledged_in_order() -> None
         await publish(publisher, "a0")
         await quiet()
         brokers.hold()
-        await publish(publisher, "a1", "b0", "a2", "a3")
+        await publish(publisher, "a1", "b0")
         await quiet()
+        await publish(publisher, "a2", "a3")
         # Written, but the answer was lost: readers drop what they have seen.
-        brokers.break_down(written=2)
+        brokers.break_down(written=1)
         brokers.acknowledge()
         await publish(publisher, "a4")
         assert [await publisher.settle("a"), await publisher.settle("b")] == [complete(4), complete(0)]
@@ -114,16 +116,20 @@ def test_a_new_producer_sends_again_what_was_not_acknowledged_in_order() -> None
     with_publisher(scenario)
 
 
-def test_what_was_acknowledged_behind_a_gap_is_not_sent_again() -> None:
+def second_partition_first(brokers: BrokenBrokers) -> None:
+    """Its leader answers, the other one is silent."""
+    assert brokers.current is not None
+    brokers.current._under_way.reverse()
+    brokers.acknowledge(1)
+
+
+def test_what_another_partition_s_leader_acknowledged_is_not_sent_again() -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
         brokers.hold()
-        await publish(publisher, "a0", "b0")
+        await publish(publisher, "a0")
+        await publish(publisher, "b0", partition=1)
         await quiet()
-        assert brokers.current is not None
-        # Two partitions: the second one's leader answers first.
-        under_way = brokers.current._under_way
-        under_way.reverse()
-        brokers.acknowledge(1)
+        second_partition_first(brokers)
         await quiet()
         brokers.break_down()
         brokers.acknowledge()
@@ -162,15 +168,72 @@ def test_after_an_outage_the_next_broken_producer_is_replaced_at_once_again() ->
     with_publisher(scenario)
 
 
-def test_an_event_acknowledged_behind_a_gap_is_not_sure_yet() -> None:
+def test_a_partition_whose_leader_is_silent_holds_up_no_other() -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
         brokers.hold()
+        await publish(publisher, "a0")
+        await publish(publisher, "b0", partition=1)
+        await quiet()
+        await publish(publisher, "a1", "a2")
+        await publish(publisher, "b1", "b2", partition=1)
+        second_partition_first(brokers)
+        await quiet()
+        second_partition_first(brokers)
+        assert await publisher.settle("b") == complete(2)
+        assert (written(brokers), time()) == (["b0", "b1", "b2"], 0)
+        brokers.acknowledge()
+        assert await publisher.settle("a") == complete(2)
+
+    with_publisher(scenario)
+
+
+def test_what_waits_for_a_leader_that_is_not_known_goes_with_the_next_producer() -> None:
+    # aiokafka asks for it for up to 40 s.
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.unanswered = {b"a0"}
         await publish(publisher, "a0", "a1")
         await quiet()
-        assert brokers.current is not None
-        brokers.current._under_way.reverse()
+        brokers.send_errors = {b"b0": KafkaConnectionError("gone")}
+        await publish(publisher, "b0", partition=1)
+        await quiet()
+        brokers.send_errors = {}
+        assert [await publisher.settle("a"), await publisher.settle("b")] == [complete(1), complete(0)]
+        assert written(brokers) == ["a0", "a1", "b0"]
+
+    with_publisher(scenario)
+
+
+def test_what_comes_while_a_batch_is_under_way_goes_behind_it_as_one() -> None:
+    # Two at once of one partition might be written in the other order, and a reader saw a gap.
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.hold()
+        await publish(publisher, "a0")
+        await quiet()
+        await publish(publisher, "a1", "b0", "a2")
+        await quiet()
         brokers.acknowledge(1)
-        assert await publisher.settle("a") == partial(-1)
+        await quiet()
+        assert written(brokers) == ["a0"]
+        assert await publisher.settle("b", 1) == partial(-1)
+        brokers.acknowledge(1)
+        assert await publisher.settle("a") == complete(2)
+        assert written(brokers) == ["a0", "a1", "b0", "a2"]
+
+    with_publisher(scenario)
+
+
+def test_what_does_not_go_into_a_batch_goes_with_the_next() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.hold()
+        names = [f"a{seq}" for seq in range(RECORDS_PER_BATCH + 1)]
+        await publish(publisher, *names)
+        await quiet()
+        brokers.acknowledge(1)
+        await quiet()
+        assert written(brokers) == names[:-1]
+        brokers.acknowledge()
+        assert await publisher.settle("a") == complete(RECORDS_PER_BATCH)
+        assert written(brokers) == names
 
     with_publisher(scenario)
 
@@ -200,10 +263,14 @@ def test_no_bug_ends_the_pump() -> None:
 
 def test_a_record_too_large_to_be_sent_ends_its_attempt_s_events_and_nobody_else_s() -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
-        brokers.send_errors = {b"a1": MessageSizeTooLargeError()}
-        await publish(publisher, "a0", "a1", "b0")
+        await publish(publisher, "a0")
+        await publish(publisher, "a1", size=2_000_000)
+        await publish(publisher, "a2", "b0")
+        assert not publisher.publish_if_idle("c", 0, record("c0", 2_000_000))
+        assert written(brokers) == []
         assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
         assert (len(brokers.started), publisher.dropped, time()) == (1, 1, 0)
+        assert (written(brokers), publisher._held_bytes) == (["a0", "b0"], 0)
 
     with_publisher(scenario)
 
@@ -211,12 +278,7 @@ def test_a_record_too_large_to_be_sent_ends_its_attempt_s_events_and_nobody_else
 def test_a_record_that_the_brokers_refuse_ends_its_attempt_s_events_and_costs_the_producer() -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
         brokers.too_large = {b"a1"}
-        brokers.hold()
         await publish(publisher, "a0", "a1", "b0")
-        await quiet()
-        brokers.acknowledge(2)
-        await quiet()
-        brokers.acknowledge()
         # An idempotent producer that skipped a sequence number can send nothing any more.
         assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
         # Twice: refused it may have been for its batch, so it is tried alone.
@@ -227,10 +289,23 @@ def test_a_record_that_the_brokers_refuse_ends_its_attempt_s_events_and_costs_th
     with_publisher(scenario)
 
 
+def test_a_record_that_was_refused_alone_is_not_tried_again() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.too_large = {b"a0"}
+        await publish(publisher, "a0")
+        assert await publisher.settle("a") == partial(-1)
+        assert (publisher.dropped, publisher._held_bytes, time()) == (1, 0, 0)
+        await publish(publisher, "b0")
+        assert await publisher.settle("b") == complete(0)
+        assert len(brokers.started) == 2
+
+    with_publisher(scenario)
+
+
 def test_nothing_of_an_attempt_is_sent_behind_a_record_that_was_refused() -> None:
     # Queued before the refusal was known, the later ones went out all the same, and a reader saw a gap.
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
-        brokers.send_errors = {b"a1": MessageSizeTooLargeError()}
+        brokers.too_large = {b"a1"}
         await publish(publisher, "a0", "a1", "a2", "b0", "a3")
         assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
         assert written(brokers) == ["a0", "b0"]
@@ -242,11 +317,8 @@ def test_nothing_of_an_attempt_is_sent_behind_a_record_that_was_refused() -> Non
 def test_a_refused_batch_costs_only_the_attempt_whose_record_is_too_large() -> None:
     # The brokers refuse a batch as a whole: the attempts of all runs in it ended as partial.
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
-        brokers.too_large, brokers.in_batches = {b"b0"}, True
-        brokers.hold()
+        brokers.too_large = {b"b0"}
         await publish(publisher, "a0", "b0", "c0", "a1", "b1")
-        await quiet()
-        brokers.acknowledge()
         settled = [await publisher.settle(name) for name in "abc"]
         assert settled == [complete(1), partial(-1), complete(0)]
         assert written(brokers) == ["a0", "c0", "a1"]
@@ -314,8 +386,7 @@ def test_room_that_comes_in_time_is_used(little_room: int) -> None:
 
 def test_room_is_given_back_whatever_became_of_a_record(little_room: int) -> None:
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
-        brokers.send_errors = {b"a0": MessageSizeTooLargeError()}
-        brokers.too_large = {b"b0"}
+        brokers.too_large = {b"a0", b"b0"}
         await publish(publisher, "a0", "b0", size=little_room)
         publisher.forget("a")
         await publisher.settle("b")
