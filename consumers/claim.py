@@ -251,10 +251,12 @@ class Claim:
     def committed(self, batch: Batch) -> None:
         """A transaction was committed. The books move first: the next transaction is built from them."""
         self.committed_at = self._engine.clock()
-        self.ledger.finish(batch.offsets)
-        self._began -= batch.offsets
-        for offset in batch.offsets:
-            self._let_go(offset)
+        offsets = batch.offsets
+        self.ledger.finish(offsets)
+        self._began -= offsets
+        for item in batch.ready:
+            self._let_go(item.outcome.offset)
+            self._concluding.committed(item.outcome)
         self.outbox.done(batch)
 
     async def drain(self, grace_s: float) -> None:

@@ -1,12 +1,11 @@
 """From an outcome to its place on the log: encode it, hand it to the outbox, end its span once it is committed."""
 
 import asyncio
-from functools import partial
 
 from agentstream.consumers.admission import Refused, Unnamed
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.index import KnownRuns
-from agentstream.consumers.outbox import Outbox, Ready
+from agentstream.consumers.outbox import Outbox
 from agentstream.consumers.tracing.process import ProcessSpan, process_span
 from agentstream.producers.outcomes import Outcome, RunOutcome
 from agentstream.schemas import span_names as names
@@ -32,25 +31,24 @@ class Concluding:
     def duplicate(self, offset: int) -> None:
         """Nothing is to be done but to move the committed offset past it."""
         self._engine.metrics.duplicate()
-        self._finish(Outcome(offset=offset))
+        self._outbox.put(Outcome(offset=offset))
 
     def refused(self, refused: Refused) -> None:
         """A request that cannot be admitted."""
-        result = refused.end.result
-        self._known.begin(result.run_id, refused.end.body_hash)
+        self._known.begin(refused.end.result.run_id, refused.end.body_hash)
         self._open[refused.end.record.position.offset].concluded(refused.problem)
-        self._finish(self._engine.encoder.refused(refused.end, refused.problem), result.run_id)
+        self._outbox.put(self._engine.encoder.refused(refused.end, refused.problem))
 
     def rejected(self, bad: Unnamed) -> None:
         """A record that is owed no result."""
         self._open[bad.end.record.position.offset].concluded(bad.end.problem)
-        self._finish(self._engine.encoder.rejected(bad.end))
+        self._outbox.put(self._engine.encoder.rejected(bad.end))
 
     def ended(self, end: RunOutcome) -> "asyncio.Future[None]":
         """A run has its result. Done once that is committed, and cancelled if the claim is lost."""
         if (span := self._open.get(end.record.position.offset)) is not None:
             span.concluded(end.result.error)
-        return self._finish(self._engine.encoder.run(end), end.result.run_id).committed
+        return self._outbox.put(self._engine.encoder.run(end)).committed
 
     def given_back(self, offset: int) -> None:
         """A run was ended without a result, since the worker stops."""
@@ -63,15 +61,9 @@ class Concluding:
             span.abandoned(reason, began=offset in began)
         self._open.clear()
 
-    def _finish(self, outcome: Outcome, run_id: str | None = None) -> Ready:
-        ready = self._outbox.put(outcome)
-        ready.committed.add_done_callback(partial(self._committed, ready, run_id))
-        return ready
-
-    def _committed(self, ready: Ready, run_id: str | None, committed: "asyncio.Future[None]") -> None:
-        if committed.cancelled():
-            return  # the claim is lost: `abandon` follows
-        if run_id is not None:
-            self._known.finish(run_id)
-        if (span := self._open.pop(ready.outcome.offset, None)) is not None:
-            span.committed(ready.outcome.status, ready.outcome.code)
+    def committed(self, outcome: Outcome) -> None:
+        """It is on the log."""
+        if outcome.run_id is not None:
+            self._known.finish(outcome.run_id)
+        if (span := self._open.pop(outcome.offset, None)) is not None:
+            span.committed(outcome.status, outcome.code)

@@ -18,7 +18,7 @@ class Lanes:
 
     def __init__(self, group: asyncio.TaskGroup, name: str) -> None:
         self._group = group
-        self._name = name
+        self._task_name = f"lane {name}"
         self._queues: dict[str, deque[Work]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
@@ -36,12 +36,13 @@ class Lanes:
 
     def submit(self, session_id: str, work: Work) -> None:
         """Do this after everything submitted before for the same session."""
-        queue = self._queues.setdefault(session_id, deque())
-        queue.append(work)
-        if session_id not in self._tasks:
-            self._idle.clear()
-            task = self._group.create_task(self._work_off(session_id, queue), name=f"lane {self._name}")
-            self._tasks[session_id] = task
+        queue = self._queues.get(session_id)
+        if queue is not None:
+            queue.append(work)
+            return
+        queue = self._queues[session_id] = deque((work,))
+        self._idle.clear()
+        self._tasks[session_id] = self._group.create_task(self._work_off(session_id, queue), name=self._task_name)
 
     def ahead_of(self, session_id: str) -> int:
         """How many pieces of work wait in a session's lane."""

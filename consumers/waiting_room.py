@@ -19,12 +19,13 @@ PATIENCE_SECONDS = 1.0
 
 
 class WaitingRoom:
-    """Plain and quick; must be closed, or a timer goes on."""
+    """Plain and quick; made within a running loop; must be closed, or a timer goes on."""
 
     def __init__(self, publish: Callable[[StreamEvents, Admitted], bool], forget: Callable[[str], None]) -> None:
         """`publish` an event at once or not at all; `forget` an attempt's events."""
         self._publish = publish
         self._forget = forget
+        self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, dict[str, Admitted]] = {}
         self._due: deque[tuple[float, Admitted]] = deque()
         self._waiting: set[str] = set()
@@ -34,33 +35,39 @@ class WaitingRoom:
 
     def enter(self, admitted: Admitted) -> None:
         """A run waits from now on, behind those of its session that entered before and have not left."""
-        self._lanes.setdefault(admitted.session_id, {})[admitted.run_id] = admitted
-        self._waiting.add(admitted.run_id)
+        run_id, session_id = admitted.run_id, admitted.session_id
+        lane = self._lanes.get(session_id)
+        if lane is None:
+            lane = self._lanes[session_id] = {}
+        lane[run_id] = admitted
+        self._waiting.add(run_id)
         if admitted.parameters.stream != "none":
-            self._due.append((asyncio.get_running_loop().time() + PATIENCE_SECONDS, admitted))
+            self._due.append((self._loop.time() + PATIENCE_SECONDS, admitted))
             self._wake_at_the_first()
 
     def begin(self, admitted: Admitted) -> Admitted:
         """Its turn came. What comes back has the id of the attempt that was announced, if it was."""
-        self._waiting.discard(admitted.run_id)
-        self._under_way[admitted.run_id] = (admitted.session_id, asyncio.get_running_loop().time())
-        attempt_id = self._announced.get(admitted.run_id)
+        run_id = admitted.run_id
+        self._waiting.discard(run_id)
+        self._under_way[run_id] = (admitted.session_id, self._loop.time())
+        attempt_id = self._announced.get(run_id)
         return admitted if attempt_id is None else replace(admitted, announced_as=attempt_id)
 
     def leave(self, admitted: Admitted) -> None:
         """It has ended, or will never begin here."""
-        self._waiting.discard(admitted.run_id)
-        self._under_way.pop(admitted.run_id, None)
-        if (attempt_id := self._announced.pop(admitted.run_id, None)) is not None:
+        run_id, session_id = admitted.run_id, admitted.session_id
+        self._waiting.discard(run_id)
+        self._under_way.pop(run_id, None)
+        if (attempt_id := self._announced.pop(run_id, None)) is not None:
             self._forget(attempt_id)
-        lane = self._lanes.get(admitted.session_id, {})
-        lane.pop(admitted.run_id, None)
-        if not lane:
-            self._lanes.pop(admitted.session_id, None)
+        if (lane := self._lanes.get(session_id)) is not None:
+            lane.pop(run_id, None)
+            if not lane:
+                del self._lanes[session_id]
 
     def under_way(self) -> list[tuple[str, str, float]]:
         """Run id, session id and age in seconds of those that began and have not left."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         return [(run_id, session, round(now - since, 3)) for run_id, (session, since) in self._under_way.items()]
 
     def open_runs(self) -> Iterator[Admitted]:
@@ -88,11 +95,11 @@ class WaitingRoom:
 
     def _wake_at_the_first(self) -> None:
         if self._timer is None and self._due:
-            self._timer = asyncio.get_running_loop().call_at(self._due[0][0], self._tell)
+            self._timer = self._loop.call_at(self._due[0][0], self._tell)
 
     def _tell(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         while self._due and self._due[0][0] <= now:
             _, admitted = self._due.popleft()
             if admitted.run_id in self._waiting:

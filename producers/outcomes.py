@@ -27,6 +27,8 @@ class Outcome:
 
     offset: int
     """The request's offset."""
+    run_id: str | None = None
+    """The run that ends with it; None where there is none, or it has a result of its own."""
     records: Records = ()
     """What to write; nothing for a duplicate."""
     fallback: Callable[[], Records] | None = None
@@ -113,6 +115,7 @@ class OutcomeEncoder:
         error = end.result.error
         return Outcome(
             offset=end.record.position.offset,
+            run_id=end.result.run_id,
             records=self._run_records(end, self._max_bytes),
             fallback=partial(self._small_run_records, end),
             status=end.result.status,
@@ -132,6 +135,7 @@ class OutcomeEncoder:
 
         return Outcome(
             offset=end.record.position.offset,
+            run_id=end.result.run_id,
             records=small(self._max_bytes),
             fallback=small,
             status=end.result.status,
