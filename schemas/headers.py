@@ -29,6 +29,12 @@ EVALUATION: Final = "agentstream.evaluation.v1"
 
 SOURCE: Final = "/agentstream"
 
+# The same on every record.
+_SPECVERSION: Final = ("ce_specversion", b"1.0")
+_SOURCE: Final = ("ce_source", SOURCE.encode())
+_STREAM_EVENTS: Final = (CE_TYPE, STREAM_EVENTS.encode())
+_JSON: Final = ("content-type", b"application/json")
+
 
 def last_wins(headers: Headers) -> Mapping[str, bytes]:
     """Headers by name; of duplicates the last wins, and a header without a value counts as empty."""
@@ -55,18 +61,19 @@ def cloud_event(
     event's cause.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    run = run_id.encode()
     headers = [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         (CE_ID, (ce_id or str(uuid7())).encode()),
-        ("ce_source", SOURCE.encode()),
+        _SOURCE,
         (CE_TYPE, ce_type.encode()),
         ("ce_time", now.encode()),
-        (CE_SUBJECT, run_id.encode()),
-        ("ce_correlationid", run_id.encode()),
-        ("content-type", b"application/json"),
+        (CE_SUBJECT, run),
+        ("ce_correlationid", run),
+        _JSON,
     ]
     if request is not None:
-        headers += [(CE_CAUSATION_ID, run_id.encode()), (REQUEST, str(request).encode())]
+        headers += [(CE_CAUSATION_ID, run), (REQUEST, str(request).encode())]
     return headers + trace.to_headers()
 
 
@@ -74,10 +81,10 @@ def delta_headers(run_id: str, attempt_id: str, first_seq: int, trace: TraceCont
     """The short set for delta records: only what is required, since there may be thousands a second; and what the
     caller wants carried on, if it does."""
     return [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         (CE_ID, f"{attempt_id}-{first_seq}".encode()),
-        ("ce_source", SOURCE.encode()),
-        (CE_TYPE, STREAM_EVENTS.encode()),
+        _SOURCE,
+        _STREAM_EVENTS,
         (CE_SUBJECT, run_id.encode()),
         (CE_SEQUENCE, str(first_seq).encode()),
         *trace.to_headers(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 _TRACEPARENT = re.compile(r"^(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 MAX_STATE_BYTES = 512
 """The specification asks that at least 512 characters of `tracestate` be carried; more is dropped."""
 MAX_BAGGAGE_BYTES = 8_192
@@ -42,12 +43,15 @@ class TraceContext:
         """The context in the headers, or None where there is none or it is malformed."""
         raw = headers.get("traceparent", b"").decode("ascii", "replace").strip()
         match = _TRACEPARENT.match(raw)
-        if match is None or set(match[2]) == {"0"} or set(match[3]) == {"0"} or (match[1] == "00" and match[5]):
+        if match is None:
+            return None
+        version, trace_id, span_id, flags, more = match.groups()
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN or (version == "00" and more):
             return None
         return cls(
-            trace_id=match[2],
-            span_id=match[3],
-            flags=match[4],
+            trace_id=trace_id,
+            span_id=span_id,
+            flags=flags,
             tracestate=_text(headers.get("tracestate"), MAX_STATE_BYTES),
             baggage=_text(headers.get("baggage"), MAX_BAGGAGE_BYTES),
         )
