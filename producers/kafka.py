@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
 from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.next_transaction import begin_promptly
 
 Producer = AIOKafkaProducer
 """The name under which the rest of the code speaks of it."""
@@ -27,7 +28,7 @@ def transactional_producer(
 
     `retry_backoff_ms=20`: fencing an open transaction takes 121 ms at the default of 100, and 38 ms at 20.
     """
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **connection.client_options(),
         transactional_id=transactional_id,
         transaction_timeout_ms=transaction_timeout_ms,
@@ -35,6 +36,8 @@ def transactional_producer(
         max_request_size=max_request_size,
         max_batch_size=max_request_size,
     )
+    begin_promptly(producer._sender)
+    return producer
 
 
 def idempotent_producer(connection: KafkaConnection, *, max_request_size: int) -> AIOKafkaProducer:

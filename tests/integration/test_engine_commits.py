@@ -6,6 +6,7 @@ Each test is the trigger of one rule; the docstring names the fault and what hap
 import asyncio
 import gc
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from agentstream.producers import results
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.errors import WriteError
 from agentstream.producers.kafka import stop_for_good, transactional_producer
+from agentstream.producers.next_transaction import FIRST_SECONDS, Patience
 from agentstream.producers.results import InputOffset, ResultWriter
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.records import OutgoingRecord
@@ -28,6 +30,7 @@ from tests.support.waiting import eventually
 from tests.support.workers import plan_of, working
 
 INVALID_PRODUCER_EPOCH = 47
+CONCURRENT_TRANSACTIONS = 51
 PRODUCER_FENCED = 90
 
 
@@ -193,6 +196,35 @@ async def test_a_producer_fenced_between_two_sends_is_a_failed_transaction_and_n
             await committing
         await writer.close()
         del writer, committing
+
+
+async def test_a_transaction_refused_while_the_last_one_completes_is_begun_again_in_our_rhythm(
+    cluster: Cluster, proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The brokers refuse it for the 1 to 2 ms in which they write the last one's markers; aiokafka waits a hard 20."""
+    waits, after = list[float | None](), Patience.after
+
+    def noted(patience: Patience, errors: Iterable[int], otherwise: float | None) -> float | None:
+        waits.append(after(patience, errors, otherwise))
+        return waits[-1]
+
+    monkeypatch.setattr(Patience, "after", noted)
+    connection = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers)
+    writer = ResultWriter(connection, cluster.group_id, transactional_id=cluster.group_id, max_record_bytes=1_000_000)
+    topic = cluster.topics.assistant_messages
+    record = OutgoingRecord(topic=topic, partition=0, key=None, value=b"x")
+    offset = InputOffset(topic=cluster.topics.invoke_requests, partition=0, offset=0, metadata="")
+    await writer.open()
+    refusal = setting(errors=[(topic, [(0, CONCURRENT_TRANSACTIONS)])])
+    proxy.on(Api.ADD_PARTITIONS_TO_TXN, do=Rewrite(refusal), times=2)
+    await writer.commit([record], offset)
+    assert waits == [FIRST_SECONDS, 2 * FIRST_SECONDS, None, None]
+    waits.clear()
+    proxy.on(Api.ADD_OFFSETS_TO_TXN, do=Rewrite(setting(error_code=CONCURRENT_TRANSACTIONS)), times=1)
+    await writer.commit([], offset)
+    await writer.close()
+    # This one may be refused in earnest as well.
+    assert (waits[0], waits[-1]) == (FIRST_SECONDS, None)
 
 
 async def test_a_stop_that_took_too_long_leaves_no_task_and_no_socket(

@@ -3,7 +3,17 @@
 import asyncio
 from collections.abc import Coroutine
 
-from agentstream.consumers.outbox import CHANGED_SECONDS, MAX_BATCH, MAX_BATCH_BYTES, SPACING_SECONDS, Batch, Outbox
+import pytest
+
+from agentstream.consumers.outbox import (
+    CHANGED_SECONDS,
+    LEAST_PAUSE_SECONDS,
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    MOST_PAUSE_SECONDS,
+    Batch,
+    Outbox,
+)
 from agentstream.producers.outcomes import Outcome
 from agentstream.schemas.records import OutgoingRecord
 from tests.virtual_time import in_virtual_time
@@ -53,9 +63,24 @@ def test_what_became_ready_meanwhile_goes_together_a_little_later() -> None:
         box.done(batch)
         assert first.committed.done()
         assert (await box.due()).offsets == {2, 3}
-        # Begun while the last one is still completing, a transaction waits 20 ms in aiokafka.
-        assert time() == SPACING_SECONDS
+        # Begun while the last one is still completing, a transaction is refused and tried again.
+        assert time() == LEAST_PAUSE_SECONDS
         assert not any(other.committed.done() for other in others)
+
+    in_virtual_time(scenario())
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.001, LEAST_PAUSE_SECONDS), (0.01, 0.005), (1.0, MOST_PAUSE_SECONDS)])
+def test_the_pause_is_half_of_what_the_last_transaction_took(took: float, pause: float) -> None:
+    async def scenario() -> None:
+        box = outbox()
+        box.put(outcome(1))
+        batch = await box.due()
+        await asyncio.sleep(took)
+        box.done(batch)
+        box.put(outcome(2))
+        await box.due()
+        assert time() == pytest.approx(took + pause)
 
     in_virtual_time(scenario())
 
