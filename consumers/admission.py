@@ -10,7 +10,6 @@ from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.producers.outcomes import Rejected, RunOutcome, failed_without_run
 from agentstream.schemas.codec import Bounds, Delivery, Rejection, body_hash, decode_delivery, position_id
 from agentstream.schemas.errors import ErrorCode, Problem
-from agentstream.schemas.headers import TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 
 log = logging.getLogger(__name__)
@@ -87,8 +86,7 @@ class Admission:
         if seen is not None:
             problem = Problem.of(ErrorCode.DUPLICATE_CONFLICT, f"run id {run_id} was used before, with another body")
             return self._unnamed(record, problem, process, strikes)
-        target = header_text(last_wins(record.headers), TRACE_TARGET)
-        parameters = refused_target(target, self._config) or admit(request, self._config)
+        parameters = refused_target(delivery.trace_target, self._config) or admit(request, self._config)
         if isinstance(parameters, NotAdmitted):
             names = (run_id, session_id, delivery.redrive_of)
             return self._refused(record, names, parameters.problem, process, strikes)

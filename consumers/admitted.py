@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from agentstream.consumers.agent_config import EffectiveParameters
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.tracing.process import ProcessSpan
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import InvokeRequest

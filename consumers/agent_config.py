@@ -3,30 +3,24 @@
 admit(request, config) -> EffectiveParameters | NotAdmitted
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
-from typing import Final, TypeVar
-
-from pydantic import JsonValue
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self, TypeVar
 
 from agentstream.consumers.agent_files import AGENT_JSON, AgentFiles, Finding
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.harness.port import Credentials, Harness, RunLimits
 from agentstream.consumers.retries import RetryCeilings, RetryRules, retry_rules
 from agentstream.schemas import defaults
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.headers import TRACE_TARGET
-from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits, StreamMode, Thinking
+from agentstream.schemas.requests import HarnessChoice, InvokeRequest, Limits, Retry, StreamMode, Thinking
 
 T = TypeVar("T")
 KNOWN_HARNESSES = frozenset({"pi", "pi-http", "scripted"})
 """Harnesses that exist, whether or not a worker allows them."""
 DEFAULT_LIMITS = RunLimits(**defaults.LIMITS)
 """The constants as a value."""
-MAX_ECHO_BYTES: Final = 4_096
-"""Results repeat the parameters; 256 KiB of instructions in each would cost more than the answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +45,15 @@ class WorkerAgentConfig:
     """Names of places that a request may have its spans exported to."""
     files: AgentFiles = field(default_factory=AgentFiles)
     """AGENTS.md and agent.json as they were read at start."""
+    unasked: "Unasked" = field(init=False, repr=False, compare=False)
+    """What takes effect where a request does not say."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for limits that cannot be written, and where no harness is allowed at all."""
         Limits(**asdict(self.limits))
         if not self.harnesses:
             raise ValueError("at least one harness must be allowed")
+        object.__setattr__(self, "unasked", Unasked.of(self))
 
     @property
     def fallback_harness(self) -> str:
@@ -65,42 +62,44 @@ class WorkerAgentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EffectiveParameters:
-    """The parameters as they take effect for one run."""
+class Unasked:
+    """What takes effect where a request does not say: the worker's files, as its settings allow, over constants.
+
+    Worked out once for a worker, and the same for all its requests.
+    """
 
     model: str | None
-    """`provider/id`, or None where nobody named one."""
+    """`provider/id`; None: nobody named one."""
     agents_md: str
-    """The instructions; may be empty."""
-    choice: HarnessChoice
-    """The harness and its options, which it has accepted."""
+    """The instructions."""
+    choice: HarnessChoice | None
+    """The files' harness, where it can be used; None: the worker's, without options."""
     tools: tuple[str, ...]
-    """The tools allowed, maybe none."""
+    """The tools."""
     limits: RunLimits
-    """The bounds."""
+    """The bounds; a request can only lower them."""
+    retry: RetryRules
+    """The waits between attempts."""
     thinking: Thinking
     """How hard the model is to think."""
     stream: StreamMode
     """Which events are published."""
-    retry: RetryRules = field(default_factory=RetryRules)
-    """The waits between attempts."""
-    credentials: Credentials | None = None
-    """The provider's credentials, where the worker has some."""
-    problem: Problem | None = None
-    """Why the run fails before it starts (credentials that are missing): `Runs.execute` makes a failed result of it."""
 
-    def to_wire(self) -> AgentParameters:
-        """The parameters for the result. What is longer than 4 KiB is cut, with its size and SHA-256."""
-        return AgentParameters(
-            model=self.model,
-            agents_md=_short_text(self.agents_md),
-            harness=HarnessChoice(kind=self.choice.kind, options=_short_options(self.choice.options)),
-            tools=self.tools,
-            limits=_wire_limits(self.limits),
-            retry=self.retry.to_wire(),
-            thinking=self.thinking,
-            stream=self.stream,
-            credentials=None if self.credentials is None else self.credentials.name,
+    @classmethod
+    def of(cls, config: WorkerAgentConfig) -> Self:
+        """What these settings and files say."""
+        files = config.files.parameters
+        tools = _first(files.tools, defaults.TOOLS)
+        usable = files.harness is not None and _unusable_choice(files.harness, config) is None
+        return cls(
+            model=files.model or config.default_model,
+            agents_md=_first(config.files.agents_md, defaults.AGENTS_MD),
+            choice=files.harness if usable else None,
+            tools=tuple(dict.fromkeys(tool for tool in tools if tool in config.tools)),
+            limits=_lowest(config.limits, files.limits),
+            retry=retry_rules(config.retry, files.retry),
+            thinking=_first(files.thinking, defaults.THINKING),
+            stream=_first(files.stream, defaults.STREAM),
         )
 
 
@@ -119,23 +118,23 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
     does not take (schema_invalid), a tool that is not allowed. Credentials that the worker has not are no refusal but
     a failed run: they come back as `EffectiveParameters.problem`.
     """
-    asked, files = request.parameters, config.files.parameters
-    choice = asked.harness or _default_choice(config)
-    tools = default_tools(config) if asked.tools is None else tuple(dict.fromkeys(asked.tools))
+    asked, unasked = request.parameters, config.unasked
+    choice = asked.harness or unasked.choice or HarnessChoice(kind=config.fallback_harness)
+    tools = unasked.tools if asked.tools is None else tuple(dict.fromkeys(asked.tools))
     problem = _refused(request, choice, tools, config)
     if problem is not None:
         return NotAdmitted(problem=problem)
-    model = asked.model or files.model or config.default_model
+    model = asked.model or unasked.model
     credentials, missing = credentials_for(asked.credentials, model, config)
     return EffectiveParameters(
         model=model,
-        agents_md=_first(asked.agents_md, config.files.agents_md, defaults.AGENTS_MD),
+        agents_md=unasked.agents_md if asked.agents_md is None else asked.agents_md,
         choice=choice,
         tools=tools,
-        limits=_lowest(config.limits, files.limits, asked.limits),
-        retry=retry_rules(config.retry, asked.retry, files.retry),
-        thinking=_first(asked.thinking, files.thinking, defaults.THINKING),
-        stream=_first(asked.stream, files.stream, defaults.STREAM),
+        limits=_lowest(unasked.limits, asked.limits),
+        retry=_retry_rules(config, asked.retry),
+        thinking=asked.thinking or unasked.thinking,
+        stream=asked.stream or unasked.stream,
         credentials=credentials,
         problem=missing,
     )
@@ -194,13 +193,6 @@ def _problem(code: ErrorCode, detail: str) -> Problem:
     return Problem.of(code, detail, stage=Stage.ADMIT)
 
 
-def _default_choice(config: WorkerAgentConfig) -> HarnessChoice:
-    choice = config.files.parameters.harness
-    if choice is not None and _unusable_choice(choice, config) is None:
-        return choice
-    return HarnessChoice(kind=config.fallback_harness)
-
-
 def _unusable_choice(choice: HarnessChoice, config: WorkerAgentConfig) -> str | None:
     if choice.kind not in config.harnesses:
         return f"`{choice.kind}` is not allowed by the settings"
@@ -209,8 +201,7 @@ def _unusable_choice(choice: HarnessChoice, config: WorkerAgentConfig) -> str | 
 
 def default_tools(config: WorkerAgentConfig) -> tuple[str, ...]:
     """What a request that names no tools gets."""
-    tools = _first(config.files.parameters.tools, defaults.TOOLS)
-    return tuple(dict.fromkeys(tool for tool in tools if tool in config.tools))
+    return config.unasked.tools
 
 
 def credentials_for(
@@ -229,44 +220,29 @@ def credentials_for(
                 ErrorCode.PROVIDER_AUTH, f"credentials `{name}` are for {asked.provider}, the model is {model}"
             )
         return asked, None
+    if not config.credentials:
+        return None, None
     preferred = config.credentials.get(config.files.parameters.credentials or "")
     candidates = [*([preferred] if preferred else []), *config.credentials.values()]
     # None at all is the harness's business: it knows whether it needs any.
     return next((each for each in candidates if each.provider == provider), None), None
 
 
-def _lowest(ceiling: RunLimits, *others: Limits | None) -> RunLimits:
-    given = [each for each in others if each is not None]
-    if not given:
+def _lowest(ceiling: RunLimits, asked: Limits | None) -> RunLimits:
+    if asked is None:
         return ceiling
-    lowest = {
-        name: min(bound, *(getattr(each, name) or bound for each in given)) for name, bound in asdict(ceiling).items()
-    }
-    return RunLimits(**lowest)
+    lower: dict[str, int] = {}
+    for name in defaults.LIMITS:
+        wanted: int | None = getattr(asked, name)
+        if wanted is not None and wanted < getattr(ceiling, name):
+            lower[name] = wanted
+    return replace(ceiling, **lower) if lower else ceiling
+
+
+def _retry_rules(config: WorkerAgentConfig, asked: Retry | None) -> RetryRules:
+    return config.unasked.retry if asked is None else retry_rules(config.retry, asked, config.files.parameters.retry)
 
 
 def _first(*values: T | None) -> T:
     """The first that is given; an empty one is given, too."""
     return next(value for value in values if value is not None)
-
-
-def _short_text(text: str) -> str:
-    raw = text.encode("utf-8", "replace")
-    if len(raw) <= MAX_ECHO_BYTES:
-        return text
-    return raw[: MAX_ECHO_BYTES - 128].decode("utf-8", "ignore") + f"\n[cut: {_digest(raw)}]"
-
-
-@lru_cache(maxsize=1_024)
-def _wire_limits(limits: RunLimits) -> Limits:
-    """As a rule all runs of a worker have the same."""
-    return Limits(**asdict(limits))
-
-
-def _short_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    raw = json.dumps(options, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
-    return options if len(raw) <= MAX_ECHO_BYTES else {"cut": _digest(raw)}
-
-
-def _digest(raw: bytes) -> str:
-    return f"{len(raw)} bytes, sha256:{hashlib.sha256(raw).hexdigest()}"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from agentstream.consumers.agent_config import EffectiveParameters, WorkerAgentConfig, admit, findings
+from agentstream.consumers.agent_config import WorkerAgentConfig, admit, findings
 from agentstream.consumers.agent_files import Finding
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.harness.pi import PiHarness, PiSettings
 from agentstream.consumers.harness.pi_http import PiHttpHarness
 from agentstream.consumers.harness.pi_http_stream import HttpPlace

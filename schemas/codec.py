@@ -21,7 +21,7 @@ from uuid import uuid5
 from agentstream.schemas.base import MAX_SESSION_ID, RUN_ID_PATTERN
 from agentstream.schemas.bounds import DEFAULT_BOUNDS, Bounds, Json
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
-from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, header_text, last_wins
+from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.parsing import parse_object
 from agentstream.schemas.readers import decode_events, decode_finished, decode_result, wrong_type
 from agentstream.schemas.records import Record
@@ -74,6 +74,8 @@ class Delivery:
     """The request with `id` and `session_id` filled in."""
     redrive_of: str | None = None
     """The run that this one was sent again for."""
+    trace_target: str | None = None
+    """The place that its headers name for its spans."""
 
 
 def decode_request(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> InvokeRequest | Rejection:
@@ -92,19 +94,19 @@ def decode_delivery(record: Record, *, bounds: Bounds = DEFAULT_BOUNDS) -> Deliv
     headers = last_wins(record.headers)
     parsed = parse_object(record.value, bounds)
     named = _named_run(parsed.document, headers)
-    redrive = redrive_of(headers, named)
-    original = redrive.original_id if isinstance(redrive, Redrive) else None
-    run_id = redrive.run_id if isinstance(redrive, Redrive) else named
     problem = wrong_type(headers, INVOKE_REQUEST) or parsed.problem
-    if problem is None and isinstance(redrive, Problem):
-        problem = redrive
+    run_id, original = named, None
+    redrive = redrive_of(headers, named)
+    if isinstance(redrive, Redrive):
+        run_id, original = redrive.run_id, redrive.original_id
+    elif redrive is not None:
+        problem = problem or redrive
     if problem is None and parsed.document is not None:
         outcome = _supported(validated(InvokeRequest, parsed.document))
         if isinstance(outcome, InvokeRequest):
             known = run_id or position_id(record)
-            session_id = outcome.session_id or session_of_key(record.key) or known
-            request = outcome.model_copy(update={"id": known, "session_id": session_id})
-            return Delivery(request=request, redrive_of=original)
+            request = _identified(outcome, known, outcome.session_id or session_of_key(record.key) or known)
+            return Delivery(request=request, redrive_of=original, trace_target=header_text(headers, TRACE_TARGET))
         problem = outcome
     return replace(_rejection(record, problem, run_id, parsed.document), redrive_of=original)
 
@@ -149,8 +151,18 @@ def session_of_key(key: bytes | None) -> str | None:
 
 def _named_run(document: Json | None, headers: Mapping[str, bytes]) -> str | None:
     """A valid run id of the body, else of `ce_id`."""
-    candidates = ((document or {}).get("id"), header_text(headers, CE_ID))
-    return next((name for name in candidates if isinstance(name, str) and _RUN_ID.fullmatch(name)), None)
+    name = None if document is None else document.get("id")
+    if isinstance(name, str) and _RUN_ID.fullmatch(name):
+        return name
+    name = header_text(headers, CE_ID)
+    return name if name is not None and _RUN_ID.fullmatch(name) else None
+
+
+def _identified(request: InvokeRequest, run_id: str, session_id: str) -> InvokeRequest:
+    """The request with these ids; as a rule it has them, and is not copied."""
+    if request.id == run_id and request.session_id == session_id:
+        return request
+    return request.model_copy(update={"id": run_id, "session_id": session_id})
 
 
 def _supported(outcome: InvokeRequest | Problem) -> InvokeRequest | Problem:

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from agentstream.consumers.admitted import Admitted
-from agentstream.consumers.agent_config import EffectiveParameters, WorkerAgentConfig, admit
+from agentstream.consumers.agent_config import WorkerAgentConfig, admit
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.harness.port import Harness
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.redaction import Redactor

@@ -9,7 +9,8 @@ from random import Random
 from pydantic import JsonValue
 
 from agentstream.consumers.admitted import Admitted
-from agentstream.consumers.agent_config import DEFAULT_LIMITS, EffectiveParameters
+from agentstream.consumers.agent_config import DEFAULT_LIMITS
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.harness.port import (
     Credentials,
     Harness,

@@ -1,20 +1,14 @@
 """What an agent runs with: request over files over constants; what is refused, and what fails."""
 
+import json
 from dataclasses import asdict, replace
 
 import pytest
 from pydantic import JsonValue
 
-from agentstream.consumers.agent_config import (
-    DEFAULT_LIMITS,
-    MAX_ECHO_BYTES,
-    EffectiveParameters,
-    NotAdmitted,
-    WorkerAgentConfig,
-    admit,
-    findings,
-)
+from agentstream.consumers.agent_config import DEFAULT_LIMITS, NotAdmitted, WorkerAgentConfig, admit, findings
 from agentstream.consumers.agent_files import AgentFiles
+from agentstream.consumers.effective import MAX_ECHO_BYTES, EffectiveParameters
 from agentstream.consumers.harness.port import Credentials
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.schemas import defaults
@@ -159,6 +153,19 @@ def test_the_result_repeats_only_the_beginning_of_long_parameters() -> None:
     assert wire.harness is not None
     assert list(wire.harness.options) == ["cut"]
     assert len(wire.to_bytes()) < 6_000
+
+
+@pytest.mark.parametrize("text", ["x", "é", "😀", '"', "'", "\\", "\n", "\0", "\u2028"])
+def test_options_are_repeated_as_long_as_they_fit_whatever_they_are_made_of(text: str) -> None:
+    def size(count: int) -> int:
+        return len(json.dumps({"text": text * count}, ensure_ascii=False).encode())
+
+    most = max(count for count in range(MAX_ECHO_BYTES) if size(count) <= MAX_ECHO_BYTES)
+    for count in (1, most // 4, most // 2, most, most + 1):
+        options: JsonValue = {"text": text * count}
+        wire = resolve(harness={"kind": "scripted", "options": options}).to_wire()
+        assert wire.harness is not None
+        assert (wire.harness.options == options) is (count <= most)
 
 
 def test_files_that_do_not_fit_the_settings_are_findings_and_break_no_request() -> None:

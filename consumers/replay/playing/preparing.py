@@ -4,7 +4,7 @@ import hashlib
 
 from pydantic import JsonValue
 
-from agentstream.consumers.agent_config import MAX_ECHO_BYTES
+from agentstream.consumers.effective import MAX_ECHO_BYTES
 from agentstream.consumers.replay.playing.terms import ReplayTerms
 from agentstream.schemas.base import MAX_SESSION_ID
 from agentstream.schemas.messages import Message
