@@ -4,8 +4,8 @@ PiHarness.run(HarnessRequest) -> HarnessEvent …, one Finished | Failed
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,10 @@ from pydantic import JsonValue
 
 from agentstream.consumers.harness.launcher import Command, Launcher, LocalLauncher
 from agentstream.consumers.harness.pi_attempt import Attempt, redacted
-from agentstream.consumers.harness.pi_protocol import MAX_LINE_BYTES
+from agentstream.consumers.harness.pi_protocol import MAX_LINE_BYTES, RunLine
 from agentstream.consumers.harness.pi_request import run_line
 from agentstream.consumers.harness.pi_tools import PythonTool
-from agentstream.consumers.harness.pi_workspace import Workspace
+from agentstream.consumers.harness.pi_workspace import Place, Workspace
 from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal, Waiting
 from agentstream.consumers.harness.sidecar import Patience, Sidecar
 from agentstream.consumers.harness.sidecar_link import SidecarLink, SidecarUnavailable
@@ -162,9 +162,18 @@ class PiHarness:
                 # Why stands in our log and in `health`: it names programs and paths of this machine.
                 yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail="the Pi sidecar is not available")
                 return
-            async with aclosing(self._run_in(link, request)) as events:
-                async for event in events:
-                    yield event
+            try:
+                attempt = self._attempt(link, request)
+            except OSError as error:
+                yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail=f"no working directory: {error.strerror}")
+                return
+            try:
+                if await attempt.begin(self._line(request, attempt.place)):
+                    while (event := await attempt.next_event()) is not None:
+                        yield event
+            finally:
+                await self._close(attempt)
+            yield self._redacted(attempt.terminal, request)
 
     async def _wait_for_room(self, stack: AsyncExitStack) -> AsyncIterator[Waiting]:
         """Waits until one more run may have a process of its own; the place is given up with the stack."""
@@ -190,32 +199,25 @@ class PiHarness:
             raise SidecarUnavailable(f"no temporary directory: {error.strerror}") from error
         return await (await stack.enter_async_context(self._new_sidecar(scratch))).link()
 
-    async def _run_in(
-        self, link: SidecarLink, request: HarnessRequest
-    ) -> AsyncGenerator[HarnessEvent | Terminal, None]:
-        try:
-            place = self._workspace.open_place(request.attempt_id)
-        except OSError as error:
-            yield Failed(code=ErrorCode.HARNESS_UNAVAILABLE, detail=f"no working directory: {error.strerror}")
-            return
-        attempt = Attempt(request, link, place, self._tools)
-        line = run_line(
+    def _attempt(self, link: SidecarLink, request: HarnessRequest) -> Attempt:
+        """Raises OSError if there is no place for it."""
+        place = self._workspace.open_place(request.attempt_id, own=bool(request.tools))
+        return Attempt(request, link, place, self._tools)
+
+    def _line(self, request: HarnessRequest, place: Place) -> RunLine:
+        return run_line(
             request,
-            attempt.place,
+            place,
             tools=tuple(self._tools.values()),
             window=self._settings.window,
             shell_prefix=self._settings.shell_prefix,
         )
-        try:
-            async with aclosing(attempt.events(line)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            await self._close(attempt)
-        yield self._redacted(attempt.terminal, request)
 
-    async def _close(self, attempt: "Attempt") -> None:
+    async def _close(self, attempt: Attempt) -> None:
         """Ends the attempt in a task of its own: whoever cancels the run twice must not stop its cleaning up."""
+        if attempt.left_nothing:
+            attempt.detach()
+            return
         closing = asyncio.create_task(attempt.close(self._workspace), name=f"close-{attempt.place.mark}")
         self._closings.add(closing)
         closing.add_done_callback(self._closings.discard)

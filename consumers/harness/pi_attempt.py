@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agentstream.consumers.harness.pi_protocol import CancelLine, DoneLine, EventLine, RunLine, ToolCallLine
@@ -37,29 +37,32 @@ class Attempt:
         self._started_tools = False
         self._under_way = False
 
-    async def events(self, line: RunLine) -> AsyncGenerator[HarnessEvent, None]:
-        """The run's events; `terminal` says how it ended."""
+    async def begin(self, line: RunLine) -> bool:
+        """Send the run's line. False: it is too long, and `terminal` says so."""
         self._under_way = True
         try:
             await self._link.send(line)
         except LineTooLong as error:
             self._under_way = False
             self.terminal = Failed(code=ErrorCode.PAYLOAD_TOO_LARGE, detail=str(error))
-            return
+        return self._under_way
+
+    async def next_event(self) -> HarnessEvent | None:
+        """The run's next event. None: it has ended, and `terminal` says how."""
         while True:
             match await self._channel.take():
                 case EventLine(event=event):
                     self._started_tools = self._started_tools or isinstance(event, ToolStarted)
-                    yield event
+                    return event
                 case ToolCallLine() as call:
                     self._calls.start(call)
                 case DoneLine() as done:
                     self.terminal = await self._believed(done)
                     self._under_way = False
-                    return
+                    return None
                 case Lost() as lost:
                     self.terminal = _crash(lost)
-                    return
+                    return None
 
     async def _believed(self, done: DoneLine) -> Terminal:
         """A process that says ok and exits with 3 has failed: `done` counts once a ping after it was answered."""
@@ -69,13 +72,22 @@ class Attempt:
         lost = await self._channel.take()
         return _crash(lost) if isinstance(lost, Lost) and lost.return_code != 0 else terminal_of(done)
 
+    @property
+    def left_nothing(self) -> bool:
+        """Whether it ended by itself and had nothing that could be left behind: no tools, no directory."""
+        return not self._under_way and not self._may_use_tools and not self.place.own
+
+    def detach(self) -> None:
+        """Wants no more lines. All that is to be done for one that left nothing; else it is to be closed."""
+        self._link.detach(self._run)
+
     async def close(self, workspace: Workspace) -> None:
         """Ends what still runs, kills what it left, removes its directory."""
         await self._calls.close()
         lost = self._under_way and not self._link.is_alive
         if self._under_way and not lost:
             await self._cancel()
-        self._link.detach(self._run)
+        self.detach()
         # A sidecar that died may have started a tool and not lived to say so; a cancelled one likewise.
         await workspace.close_place(self.place, sweep=self._may_use_tools and (self._started_tools or self._under_way))
 

@@ -68,7 +68,8 @@ class RunLine(Line):
         description="Value of AGENTSTREAM_RUN in the environment of each of its processes; over HTTP the server's.",
     )
     workdir: str | None = Field(
-        default=None, description="Its throwaway directory; Python makes and removes it. Over HTTP the server does."
+        default=None,
+        description="Its throwaway directory, an empty one if it has no tools; Python's. Over HTTP the server's.",
     )
     model: ModelChoice = Field(description="The model.")
     endpoint: Endpoint = Field(default_factory=Endpoint, description="How to reach it.")

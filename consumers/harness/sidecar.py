@@ -88,6 +88,8 @@ class Sidecar:
 
     async def link(self) -> SidecarLink:
         """The running one; waits while it is started again. Raises SidecarUnavailable when that takes too long."""
+        if (link := self.current) is not None:
+            return link
         try:
             async with asyncio.timeout(self._patience.start):
                 while (link := self.current) is None:

@@ -6,7 +6,6 @@ await link.ended()
 """
 
 import asyncio
-import itertools
 import signal
 from collections.abc import Callable
 
@@ -27,6 +26,8 @@ from agentstream.consumers.harness.pi_protocol import (
     parse_line,
 )
 from agentstream.consumers.harness.sidecar_channel import Channel, Lost
+from agentstream.consumers.harness.sidecar_lines import LineReader
+from agentstream.consumers.harness.sidecar_pings import Pings
 
 _EXIT_GRACE_S = 3.0
 
@@ -47,11 +48,11 @@ class SidecarLink:
         self._process = process
         self._log = log
         self._channels: dict[str, Channel] = {}
-        self._pongs: dict[int, asyncio.Future[None]] = {}
-        self._ids = itertools.count(1)
+        self._pings = Pings(lambda number: self._write(PingLine(id=number).to_bytes()))
         self._lines_read = 0
         self._return_code: int | None = None
         self._reader = asyncio.create_task(self._read(), name=f"sidecar-{process.pid}-read")
+        self._reader.add_done_callback(lambda _: self._pings.answer_all())
         self._logger = asyncio.create_task(self._read_log(), name=f"sidecar-{process.pid}-log")
 
     @classmethod
@@ -119,13 +120,8 @@ class SidecarLink:
 
     async def ping(self) -> None:
         """Return when the sidecar answered, or ended."""
-        number, answered = next(self._ids), asyncio.get_running_loop().create_future()
-        self._pongs[number] = answered
-        self._write(PingLine(id=number).to_bytes())
-        try:
-            await asyncio.wait([answered, self._reader], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._pongs.pop(number, None)
+        if self.is_alive:
+            await self._pings.ask()
 
     async def watch(self, *, interval: float, patience: float) -> None:
         """Ping for ever; kill the process if nothing at all comes for `patience` seconds after a ping."""
@@ -169,10 +165,12 @@ class SidecarLink:
             self._process.stdin.write(raw)
 
     async def _read(self) -> None:
+        reader = LineReader(self._process.stdout, most=MAX_LINE_BYTES)
         try:
-            while raw := await self._process.stdout.readline():
-                self._lines_read += 1
-                self._dispatch(raw)
+            while lines := await reader.read():
+                for raw in lines:
+                    self._lines_read += 1
+                    self._dispatch(raw)
         except (ValueError, UnreadableLine) as error:
             # A line that is too long, or none of the protocol's: what follows it cannot be trusted.
             self._log(f"sidecar {self.pid} wrote a line that cannot be read ({error}): killed")
@@ -190,13 +188,12 @@ class SidecarLink:
 
     def _dispatch(self, raw: bytes) -> None:
         match parse_line(raw):
-            case PongLine(id=number):
-                if (answered := self._pongs.get(number)) and not answered.done():
-                    answered.set_result(None)
             case EventLine() | ToolCallLine() | DoneLine() as line:
                 channel = self._channels.get(line.run)
                 if channel is not None and not channel.put(line, len(raw)):
                     raise UnreadableLine(f"line {line.n} came out of order")
+            case PongLine(id=number):
+                self._pings.answer(number)
             case ErrorLine(detail=detail, run=run):
                 self._log(f"sidecar {self.pid} refused a line{f' of run {run}' if run else ''}: {detail}")
                 if run is not None and (channel := self._channels.get(run)):

@@ -66,6 +66,7 @@ class _Open(Line):
     type: Literal["open"] = "open"
     id: int
     run: str
+    tools: bool
 
 
 class _Close(Line):
@@ -222,7 +223,7 @@ class SidecarServer:
 
     def _open(self, question: _Open) -> _Answer:
         try:
-            place = self._workspace.open_place(question.run)
+            place = self._workspace.open_place(question.run, own=question.tools)
         except OSError as error:
             return _Answer(id=question.id, problem=f"no working directory: {error.strerror}")
         self._places[place.mark] = place

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from agentstream.consumers.harness import sweep as sweeping
+from agentstream.consumers.harness.pi_workspace import Workspace
 from agentstream.consumers.harness.sweep import MARK, ROOT_PREFIX, Owner, Target, remove_tree, sweep, sweep_orphans
 
 ME = Owner.here()
@@ -133,3 +134,19 @@ def test_a_tree_without_permissions_is_removed_and_no_link_is_followed(tmp_path:
 def test_this_process_is_never_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(process.pid == os.getpid() for process, _, _ in sweeping._processes())
     assert psutil.pid_exists(os.getpid())
+
+
+async def test_attempts_without_tools_share_a_directory_which_outlives_them_and_who_else_works_there(
+    tmp_path: Path,
+) -> None:
+    async with Workspace(tmp_path) as workspace:
+        there = sorted(workspace.root.iterdir())
+        one, other = (workspace.open_place(name, own=False) for name in ("one", "other"))
+        assert one.directory == other.directory
+        assert one.mark != other.mark
+        assert sorted(workspace.root.iterdir()) == there
+        sidecar = start(None, directory=one.directory)
+        await workspace.close_place(one, sweep=True)
+        assert sidecar.poll() is None
+        assert stop(sidecar) == -9
+        assert sorted(workspace.root.iterdir()) == there

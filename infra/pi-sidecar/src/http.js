@@ -164,7 +164,7 @@ class Visit {
 
 	async #perform() {
 		const { places, pi } = this.front;
-		const place = await places.open(this.message.run).catch((error) => {
+		const place = await places.open(this.message.run, { tools: this.message.tools.length > 0 }).catch((error) => {
 			console.error(error);
 			throw new Refusal(503, "harness_unavailable", "no working directory can be made", { headers: { "retry-after": "1" } });
 		});

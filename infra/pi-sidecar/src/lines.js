@@ -67,10 +67,12 @@ const wellFormed = (_key, value) => (typeof value === "string" && !value.isWellF
 
 /** Writes lines; `drained()` is what makes back-pressure, since unread output would grow in memory without bound. */
 export class LineWriter {
-	/** @param {NodeJS.WritableStream} stream @param {number} maxBytes */
-	constructor(stream, maxBytes) {
+	/** @param {NodeJS.WritableStream} stream @param {number} maxBytes @param {{together?: boolean}} options together: what is written in one round of the loop goes out in one piece */
+	constructor(stream, maxBytes, { together = false } = {}) {
 		this.stream = stream;
 		this.maxBytes = maxBytes;
+		this.together = together;
+		this.corked = false;
 		/** @type {Promise<void> | undefined} */
 		this.draining = undefined;
 	}
@@ -84,6 +86,7 @@ export class LineWriter {
 		const line = `${JSON.stringify(message, wellFormed)}\n`;
 		const bytes = Buffer.byteLength(line);
 		if (bytes > this.maxBytes) throw new LineTooLong(bytes);
+		if (this.together && !this.corked) this.#cork();
 		if (!this.stream.write(line) && !this.draining) {
 			this.draining = new Promise((resolve) => {
 				this.stream.once("drain", () => {
@@ -93,6 +96,16 @@ export class LineWriter {
 			});
 		}
 		return bytes;
+	}
+
+	/** A system call for each line took 6 % of a trivial run here, and woke the reader as often. */
+	#cork() {
+		this.corked = true;
+		this.stream.cork();
+		setImmediate(() => {
+			this.corked = false;
+			this.stream.uncork();
+		});
 	}
 
 	/** @returns {Promise<void>} */

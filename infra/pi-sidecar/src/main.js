@@ -10,7 +10,7 @@ const { Sidecar } = await import("./sidecar.js");
 const { blame } = await import("./spill.js");
 const { warmUp } = await import("./warmup.js");
 
-const writer = new LineWriter(process.stdout, MAX_LINE_BYTES);
+const writer = new LineWriter(process.stdout, MAX_LINE_BYTES, { together: true });
 const sidecar = new Sidecar(writer);
 const reader = new LineReader({
 	maxBytes: MAX_LINE_BYTES,

@@ -25,9 +25,9 @@ export class Places {
 		this.writer.write(line);
 	}
 
-	/** @param {string} run @returns {Promise<{workdir: string, mark: string}>} @throws {Error} if none can be made */
-	async open(run) {
-		const { workdir, mark, problem } = await this.#ask({ type: "open", run });
+	/** @param {string} run @param {{tools: boolean}} options whether it may write @returns {Promise<{workdir: string, mark: string}>} @throws {Error} if none can be made */
+	async open(run, { tools }) {
+		const { workdir, mark, problem } = await this.#ask({ type: "open", run, tools });
 		if (problem) throw new Error(problem);
 		return { workdir, mark };
 	}

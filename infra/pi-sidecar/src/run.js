@@ -65,7 +65,9 @@ export class Run {
 	}
 
 	async #perform() {
-		const run = { ...this.line, workdir: await realpath(this.line.workdir) };
+		// Only tools look at it: without any, the file system need not be asked.
+		const workdir = this.line.tools.length ? await realpath(this.line.workdir) : this.line.workdir;
+		const run = { ...this.line, workdir };
 		const { model, priceSource } = resolveModel(run.model, run.endpoint);
 		const { system, history, last } = toPi(run.messages, model);
 		const tools = createTools(run, (call, signal) => this.#ask(call, signal));

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
+import { Writable } from "node:stream";
 import test from "node:test";
 import { LineReader, LineTooLong, LineWriter } from "../src/lines.js";
 
@@ -55,4 +56,27 @@ test("half a surrogate pair leaves as a replacement character, deep inside too",
 	const pipe = new Pipe();
 	new LineWriter(pipe, 100).write({ a: ["x\ud83d"], b: "😀" });
 	assert.deepEqual(JSON.parse(pipe.written[0]), { a: ["x\ufffd"], b: "😀" });
+});
+
+test("what is written in one round of the loop leaves together, what is written later by itself", async () => {
+	const pieces = [];
+	const pipe = new Writable({ writev: (chunks, done) => (pieces.push(Buffer.concat(chunks.map(({ chunk }) => chunk)).toString()), done()) });
+	const writer = new LineWriter(pipe, 100, { together: true });
+	writer.write({ n: 1 });
+	await undefined;
+	writer.write({ n: 2 });
+	assert.deepEqual(pieces, []);
+	await new Promise(setImmediate);
+	assert.deepEqual(pieces, ['{"n":1}\n{"n":2}\n']);
+	writer.write({ n: 3 });
+	await new Promise(setImmediate);
+	assert.deepEqual(pieces.slice(1), ['{"n":3}\n']);
+});
+
+test("what is written together is not lost when the pipe is ended at once", async () => {
+	const pieces = [];
+	const pipe = new Writable({ writev: (chunks, done) => (pieces.push(...chunks.map(({ chunk }) => chunk.toString())), done()) });
+	new LineWriter(pipe, 100, { together: true }).write({ n: 1 });
+	await new Promise((resolve) => pipe.end(resolve));
+	assert.deepEqual(pieces, ['{"n":1}\n']);
 });

@@ -1,0 +1,39 @@
+"""The lines that a process writes, as many at a time as one look into its pipe gives."""
+
+import asyncio
+
+_READ_BYTES = 256 * 1024
+"""No pipe gives more at once."""
+
+
+class LineReader:
+    """Splits what a stream gives into lines. `StreamReader.readline` takes 3 µs for each of them, this 0.5.
+
+    `most`: bytes of the longest line. One that comes whole in a single look, of 256 KiB, is let through.
+    """
+
+    def __init__(self, stream: asyncio.StreamReader, *, most: int) -> None:
+        self._stream = stream
+        self._most = most
+        # Pieces of the line that is not complete yet; joined once, or 15 MiB would be copied sixty times.
+        self._begun: list[bytes] = []
+        self._begun_bytes = 0
+
+    async def read(self) -> list[bytes]:
+        """The next lines, without their newlines; none at the end. Raises ValueError for a line that is too long."""
+        while chunk := await self._stream.read(_READ_BYTES):
+            first, *lines = chunk.split(b"\n")
+            if self._begun_bytes + len(first) > self._most:
+                raise ValueError(f"a line is longer than {self._most} bytes")
+            if not lines:
+                self._begun.append(first)
+                self._begun_bytes += len(first)
+                continue
+            if self._begun:
+                first = b"".join((*self._begun, first))
+            rest = lines.pop()
+            self._begun = [rest] if rest else []
+            self._begun_bytes = len(rest)
+            return [first, *lines]
+        cut, self._begun = self._begun, []
+        return [b"".join(cut)] if cut else []
