@@ -135,6 +135,9 @@ class Attempt:
     async def wait(self) -> None:
         """Wait for something to happen, or for the next time to look; not at all once it has ended."""
         if self.ending is None:
+            if not self._playing.begun:
+                # It begins next. One that has all its events at once costs no timer and no second turn of the loop.
+                await asyncio.sleep(0)
             due = self._watchdog.due if self._terminal is None else self._terminal_due
             lingering = self._numbering.due
             await self._interrupt.bell.wait(due if lingering is None or due < lingering else lingering)

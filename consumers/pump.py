@@ -80,6 +80,8 @@ class Pump:
         self._bell = bell
         self._now = now
         self._stopping = False
+        self.begun = False
+        """Whether the harness has had its first turn."""
         self.task = asyncio.create_task(self._run(), name=name)
         self.task.add_done_callback(self._on_done)
 
@@ -109,6 +111,7 @@ class Pump:
         return self.task.done()
 
     async def _run(self) -> None:
+        self.begun = True
         events = self._start()
         try:
             async for event in events:

@@ -65,23 +65,23 @@ class ScriptedHarness:
 
     def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
         """None, or what is wrong with the options."""
-        try:
-            ScriptedOptions.model_validate(options)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        return None
+        script = _read(options)
+        return script if isinstance(script, str) else None
 
     async def health(self) -> str | None:
         """None: always ready."""
         return None
 
-    async def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
+    def run(self, request: HarnessRequest) -> AsyncIterator[HarnessEvent | Terminal]:
         """Play the request's options. See the port for what is guaranteed, and the options for what is broken."""
-        if (wrong := self.check_options(request.choice.options)) is not None:
-            yield Failed(code=ErrorCode.SCHEMA_INVALID, detail=wrong)
-            return
-        script = ScriptedOptions.model_validate(request.choice.options)
+        script = _read(request.choice.options)
+        if isinstance(script, str):
+            return _refuse(script)
+        if script.tools or script.fail_attempts or script.hang == "before_first":
+            return self._play(request, script)
+        return self._text_turn(request, script, 1)
+
+    async def _play(self, request: HarnessRequest, script: ScriptedOptions) -> AsyncIterator[HarnessEvent | Terminal]:
         if script.hang == "before_first":
             await self._hang()
         if request.attempt <= script.fail_attempts:
@@ -190,6 +190,19 @@ class ScriptedHarness:
         while not self._closing.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await self._closing.wait()
+
+
+def _read(options: Mapping[str, JsonValue]) -> ScriptedOptions | str:
+    """The script, or what is wrong with it."""
+    try:
+        return ScriptedOptions.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+async def _refuse(wrong: str) -> AsyncIterator[Terminal]:
+    yield Failed(code=ErrorCode.SCHEMA_INVALID, detail=wrong)
 
 
 def _pieces(request: HarnessRequest, script: ScriptedOptions) -> tuple[int, Iterable[str]]:
