@@ -11,6 +11,12 @@ from agentstream.consumers.harness.sidecar_lines import LineReader
 from agentstream.consumers.harness.sidecar_pings import Pings
 
 
+async def rounds() -> None:
+    """All that can be done without anything from outside is done: three tasks deep."""
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
 async def lines_of(chunks: Sequence[bytes], *, most: int = 100) -> list[bytes]:
     """What is read of a stream that gives these pieces, each before the next one comes."""
     stream = asyncio.StreamReader()
@@ -23,8 +29,7 @@ async def lines_of(chunks: Sequence[bytes], *, most: int = 100) -> list[bytes]:
     reading = asyncio.create_task(read())
     for chunk in chunks:
         stream.feed_data(chunk)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await rounds()
     stream.feed_eof()
     await reading
     return found
@@ -54,14 +59,14 @@ async def test_who_asks_at_the_same_time_shares_a_ping_and_who_asks_later_waits_
     sent = list[int]()
     pings = Pings(sent.append)
     first, second = asyncio.create_task(pings.ask()), asyncio.create_task(pings.ask())
-    while not sent:
-        await asyncio.sleep(0)
+    await rounds()
+    assert sent == [1]
     third = asyncio.create_task(pings.ask())
-    while len(sent) < 2:
-        await asyncio.sleep(0)
+    await rounds()
     assert sent == [1, 2]
     pings.answer(1)
     await asyncio.gather(first, second)
+    await rounds()
     assert not third.done()
     pings.answer(2)
     await third
@@ -70,8 +75,7 @@ async def test_who_asks_at_the_same_time_shares_a_ping_and_who_asks_later_waits_
 async def test_nobody_waits_for_a_ping_when_no_answer_can_come_sent_or_not() -> None:
     pings = Pings(lambda _: None)
     sent = asyncio.create_task(pings.ask())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await rounds()
     unsent = asyncio.create_task(pings.ask())
     await asyncio.sleep(0)
     pings.answer_all()
@@ -82,8 +86,7 @@ async def test_one_who_stops_waiting_takes_the_answer_from_nobody() -> None:
     sent = list[int]()
     pings = Pings(sent.append)
     gone, stays = asyncio.create_task(pings.ask()), asyncio.create_task(pings.ask())
-    while not sent:
-        await asyncio.sleep(0)
+    await rounds()
     gone.cancel()
     await asyncio.wait({gone})
     pings.answer(1)
