@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from agentstream.consumers import acquisition, claim, runs
+from agentstream.consumers import acquisition, claim, run_progress
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.lanes import Lanes, Work
 from agentstream.consumers.ledger import Ledger, claimed
@@ -142,7 +142,7 @@ def sessions_have_no_order() -> Any:
 
 def crashes_have_no_limit() -> Any:
     """A fourth worker dies, and a fifth."""
-    return mock.patch.object(runs, "CRASH_LIMIT", 5)
+    return mock.patch.object(run_progress, "CRASH_LIMIT", 5)
 
 
 def rebalances_give_nothing_back() -> Any:
