@@ -3,23 +3,19 @@
 from collections.abc import Iterable
 from typing import Final
 
-from opentelemetry.metrics import Counter, Histogram, Meter, NoOpMeter, NoOpMeterProvider
+from opentelemetry.metrics import Histogram, Meter, NoOpMeter, NoOpMeterProvider
 
-from agentstream.consumers.agent_config import EffectiveParameters
+from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.durations import Durations
 from agentstream.consumers.metrics.names import MetricName
+from agentstream.consumers.metrics.tally import Tally
 from agentstream.producers.outcomes import Outcome
 from agentstream.schemas import span_names
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Usage
 
 _SYSTEM: Final = {span_names.MESSAGING_SYSTEM: span_names.KAFKA}
-
-
-def counter(meter: Meter, metric: MetricName) -> Counter:
-    """A counter of this name."""
-    return meter.create_counter(metric.name, metric.unit, metric.description)
 
 
 def histogram(meter: Meter, metric: MetricName) -> Histogram:
@@ -39,17 +35,16 @@ class Metrics:
         """Whether anybody sees them: what takes long to work out is worked out only then."""
         self.durations = Durations()
         topic = {**_SYSTEM, span_names.DESTINATION: input_topic, span_names.GROUP: group_id}
-        self._polled = {**topic, span_names.OPERATION: "poll"}
         self._process = {**topic, span_names.OPERATION: span_names.PROCESS}
-        self._consumed = counter(meter, names.CONSUMED)
+        self._consumed = Tally(meter, names.CONSUMED, always={**topic, span_names.OPERATION: "poll"})
         self._processed = histogram(meter, names.PROCESS_DURATION)
-        self._runs = counter(meter, names.RUNS)
-        self._dead_letters = counter(meter, names.DEAD_LETTERS)
-        self._duplicates = counter(meter, names.DUPLICATES)
-        self._retries = counter(meter, names.RETRIES)
-        self._voided = counter(meter, names.VOIDED)
-        self._claims = counter(meter, names.CLAIMS)
-        self._takeovers = counter(meter, names.TAKEOVERS)
+        self._runs = Tally(meter, names.RUNS, names.STATUS, span_names.ERROR_TYPE)
+        self._dead_letters = Tally(meter, names.DEAD_LETTERS, span_names.ERROR_TYPE)
+        self._duplicates = Tally(meter, names.DUPLICATES)
+        self._retries = Tally(meter, names.RETRIES, span_names.ERROR_TYPE)
+        self._voided = Tally(meter, names.VOIDED, names.REASON)
+        self._claims = Tally(meter, names.CLAIMS)
+        self._takeovers = Tally(meter, names.TAKEOVERS)
         self._transactions = histogram(meter, names.TRANSACTION_DURATION)
         self._outcomes = histogram(meter, names.TRANSACTION_RESULTS)
         self._commit_waits = histogram(meter, names.COMMIT_WAIT)
@@ -69,13 +64,13 @@ class Metrics:
         for each in (self._claims, self._takeovers, self._duplicates):
             each.add(0)
         for reason in ("retry", "draining", "moved", "takeover"):
-            self._voided.add(0, {names.REASON: reason})
-        self._runs.add(0, {names.STATUS: "completed"})
-        self._runs.add(0, {names.STATUS: "failed", span_names.ERROR_TYPE: ErrorCode.CRASH_LIMIT.value})
+            self._voided.add(0, reason)
+        self._runs.add(0, "completed", None)
+        self._runs.add(0, "failed", ErrorCode.CRASH_LIMIT.value)
 
     def received(self) -> None:
         """A record was taken from the input."""
-        self._consumed.add(1, self._polled)
+        self._consumed.add(1)
 
     def duplicate(self) -> None:
         """A request was dropped, since it is known already."""
@@ -92,17 +87,17 @@ class Metrics:
 
     def retried(self, code: str) -> None:
         """An attempt failed and the run is tried again."""
-        self._retries.add(1, {span_names.ERROR_TYPE: code})
-        self._voided.add(1, {names.REASON: "retry"})
+        self._retries.add(1, code)
+        self._voided.add(1, "retry")
 
     def drained(self) -> None:
         """An attempt was ended because the worker stops."""
-        self._voided.add(1, {names.REASON: "draining"})
+        self._voided.add(1, "draining")
 
     def moved(self, count: int) -> None:
         """So many attempts were under way when their partition went to another worker."""
         if count:
-            self._voided.add(count, {names.REASON: "moved"})
+            self._voided.add(count, "moved")
 
     def claimed(self, *, taken_over: bool, lost: int) -> None:
         """A partition was claimed; `lost` runs were under way when its former owner vanished."""
@@ -110,7 +105,7 @@ class Metrics:
         if taken_over:
             self._takeovers.add(1)
         if lost:
-            self._voided.add(lost, {names.REASON: "takeover"})
+            self._voided.add(lost, "takeover")
 
     def committed(self, outcomes: Iterable[Outcome], seconds: float | None, waits: Iterable[float]) -> None:
         """A transaction was committed with these outcomes; `waits` are theirs, in seconds from being ready.
@@ -121,10 +116,9 @@ class Metrics:
         for outcome in outcomes:
             count += 1
             if outcome.status is not None:
-                ended = {names.STATUS: outcome.status}
-                self._runs.add(1, ended if outcome.code is None else {**ended, span_names.ERROR_TYPE: outcome.code})
+                self._runs.add(1, outcome.status, outcome.code)
             if outcome.dead_letter:
-                self._dead_letters.add(1, {span_names.ERROR_TYPE: outcome.code or span_names.OTHER})
+                self._dead_letters.add(1, outcome.code or span_names.OTHER)
         if seconds is not None:
             self._transactions.record(seconds)
         self._outcomes.record(count)

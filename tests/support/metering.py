@@ -19,11 +19,14 @@ class Meters:
         self.metrics = Metrics(self.provider.get_meter("test"), input_topic="requests", group_id="workers")
 
     def sums(self, name: str) -> dict[Labels, float]:
-        """The value of each series of a metric; of a histogram, the sum of what it recorded. Zeros are left out."""
-        found = {
-            labels: point.sum if isinstance(point, HistogramDataPoint) else point.value
-            for labels, point in self._points(name)
-        }
+        """The value of each series of a metric; of a histogram, the sum of what it recorded. Zeros are left out.
+
+        A worker that is given the provider has metrics of its own beside those here: both are added up.
+        """
+        found: dict[Labels, float] = {}
+        for labels, point in self._points(name):
+            value = point.sum if isinstance(point, HistogramDataPoint) else point.value
+            found[labels] = found.get(labels, 0) + value
         return {labels: value for labels, value in found.items() if value}
 
     def series(self, name: str) -> set[Labels]:

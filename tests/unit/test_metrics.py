@@ -33,6 +33,19 @@ def test_a_result_is_counted_by_status_and_code_and_its_dead_letter_by_code() ->
     assert meters.sums("agentstream.transaction.outcomes") == {(): 4}
 
 
+def test_a_counter_is_read_as_it_stands_each_time_somebody_collects() -> None:
+    meters = Meters()
+    for expected in (1, 2):
+        meters.metrics.received()
+        labels = {
+            ("messaging.system", "kafka"),
+            ("messaging.destination.name", "requests"),
+            ("messaging.consumer.group.name", "workers"),
+            ("messaging.operation.name", "poll"),
+        }
+        assert meters.sums(names.CONSUMED.name) == {tuple(sorted(labels)): expected}
+
+
 def test_a_failed_transaction_is_measured_with_its_error() -> None:
     meters = Meters()
 
