@@ -57,8 +57,12 @@ class Redactor:
 
     def found_in(self, text: str) -> bool:
         """Whether a secret stands in the text."""
-        # For five secrets (20 forms) and 1 MiB of text this takes 1.3 ms, one search with the alternation 12 ms.
-        return any(form in text for form in self._forms)
+        # For five secrets (20 forms) and 1 MiB of text this takes 1.3 ms, one search with the alternation 12 ms. Most texts
+        # are a few words, eight in each line of the log alone: with `any` those took twice as long.
+        for form in self._forms:  # noqa: SIM110
+            if form in text:
+                return True
+        return False
 
     def text(self, text: str) -> str:
         """The text without secrets."""
