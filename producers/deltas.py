@@ -141,7 +141,7 @@ class DeltaPublisher:
 
     async def settle(self, attempt_id: str, seconds: float = SETTLE_SECONDS) -> Settled:
         """Wait until all events of an attempt are acknowledged, at most `seconds`, and forget the attempt."""
-        attempt = self._attempts.get(attempt_id, Attempt())
+        attempt = self._attempt(attempt_id)
         try:
             if attempt.waiting and not attempt.broken:
                 settled = attempt.settled = self._loop.create_future()
