@@ -4,27 +4,13 @@ Plain and synchronous; time is passed in. The first event of an attempt and the 
 later ones wait up to 25 ms or 4 KiB for company, so that a fast model costs dozens of records a second, not thousands.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from agentstream.consumers.redaction import Redactor, StreamRedactor
-from agentstream.consumers.truncation import MAX_EVENT_BYTES, chars_in, cut, pieces
-from agentstream.schemas.events import (
-    AnyEvent,
-    MessageEnded,
-    PartDelta,
-    PartEnded,
-    RunEnded,
-    RunRetrying,
-    RunStarted,
-    StreamEvents,
-    ToolEnded,
-    ToolProgressed,
-    ToolStarted,
-    TurnEnded,
-)
+from agentstream.consumers.truncation import MAX_EVENT_BYTES, cut, pieces, with_short
+from agentstream.schemas.events import AnyEvent, PartDelta, StreamEvents
 from agentstream.schemas.requests import StreamMode
 
 LINGER_SECONDS: Final = 0.025
@@ -36,10 +22,14 @@ FLUSH_BYTES: Final = 4_096
 MAX_RECORD_BYTES: Final = 6 * FLUSH_BYTES + MAX_EVENT_BYTES + 32_768
 """No record is larger: what waited, then one event, and the frame around them. Far below any topic's limit."""
 
+_DELTA_BYTES: Final = 160
+"""About what a delta takes beside its text."""
+_ALWAYS: Final = frozenset({"run.started", "run.retrying", "run.ended"})
+"""Types that every caller gets, and that wait for nothing."""
+_ENDS: Final = frozenset({"part.ended", "message.ended", "tool.ended", "turn.ended"})
+_LINGER: Final = {**dict.fromkeys(_ALWAYS, 0.0), **dict.fromkeys(_ENDS, END_LINGER_SECONDS)}
+"""By type: how long an event waits, if not as long as others."""
 _PartKey = tuple[str, int]
-_ENDS = (PartEnded, MessageEnded, ToolEnded, TurnEnded)
-_LARGE = (PartEnded, MessageEnded, TurnEnded, ToolStarted, ToolProgressed, ToolEnded, RunEnded)
-_ALWAYS = (RunStarted, RunRetrying, RunEnded)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,21 +48,6 @@ class AttemptName:
     """The attempt's uuid7."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """An event that waits for company, with the deltas merged into it: copying a model for each cost half the time."""
-
-    event: AnyEvent
-    time: datetime
-    more: list[str]
-
-    def numbered(self, seq: int) -> AnyEvent:
-        event = self.event
-        if isinstance(event, PartDelta) and self.more:
-            event = event.model_copy(update={"delta": event.delta + "".join(self.more)})
-        return event.numbered(seq, self.time)
-
-
 class Numbering:
     """The events of one attempt on their way to the delta topic."""
 
@@ -82,8 +57,10 @@ class Numbering:
         self._redactor = redactor
         self._open: dict[_PartKey, tuple[PartDelta, StreamRedactor]] = {}
         self._begun: set[_PartKey] = set()
-        self._pending: list[_Waiting] = []
+        self._pending: list[AnyEvent] = []
         self._pending_bytes = 0
+        self._growing: _PartKey | None = None
+        self._grown: list[str] = []
         self._due: float | None = None
         self._next_seq = first_seq
 
@@ -99,104 +76,100 @@ class Numbering:
 
     def add(self, event: AnyEvent, *, at: float, time: datetime) -> list[StreamEvents]:
         """Take one event that happened `at` (monotonic seconds), and give the records that must go at once."""
-        ready: list[StreamEvents] = []
-        for each in self._shown(event):
-            if _is_wanted(each, self._mode):
-                ready += self._queue(_Waiting(cut(each), time, []), at)
+        # What the caller does not want is neither redacted nor cut: half the price of a run without events.
+        if event.type == "part.delta":
+            return self._delta(event, at, time) if self._mode == "full" else []
+        if self._mode == "none" and event.type not in _ALWAYS:
+            return []
+        ready = self._rests(event, at, time) if self._open else []
+        event, size = cut(self._redactor.model(event))
+        self._append(event, size, time)
+        linger = _LINGER.get(event.type, LINGER_SECONDS)
+        if not linger or self._pending_bytes >= FLUSH_BYTES:
+            return ready + self.flush()
+        self._wait_until(at + linger)
         return ready
 
     def flush(self) -> list[StreamEvents]:
         """All that waits, as at most one record. Ends of texts that may be the start of a secret stay held back."""
         if not self._pending:
             return []
-        first = self._next_seq
-        events = tuple(waiting.numbered(first + place) for place, waiting in enumerate(self._pending))
+        if self._grown:
+            self._grow()
+        name, first, events = self._name, self._next_seq, tuple(self._pending)
         self._next_seq += len(events)
-        self._pending, self._pending_bytes, self._due = [], 0, None
-        name = self._name
+        self._pending, self._pending_bytes, self._growing, self._due = [], 0, None, None
         return [
-            StreamEvents(
+            StreamEvents.of_numbered(
+                events,
                 run_id=name.run_id,
                 session_id=name.session_id,
                 claim=name.claim,
                 attempt=name.attempt,
                 attempt_id=name.attempt_id,
                 first_seq=first,
-                events=events,
             )
         ]
 
-    def _shown(self, event: AnyEvent) -> list[AnyEvent]:
-        """The event without secrets, after the rests of the texts that it ends."""
-        match event:
-            case PartDelta():
-                return self._delta(event)
-            case PartEnded():
-                rests = self._rests(lambda key: key == (event.message_id, event.part_index))
-            case MessageEnded():
-                rests = self._rests(lambda key: key[0] == event.message_id)
-            case RunEnded() | RunRetrying():
-                rests = self._rests(lambda _: True)
-            case _:
-                rests = []
-        return [*rests, self._redactor.model(event)]
-
-    def _delta(self, event: PartDelta) -> list[AnyEvent]:
-        if self._mode != "full":
-            return []
+    def _delta(self, event: PartDelta, at: float, time: datetime) -> list[StreamEvents]:
         key = (event.message_id, event.part_index)
-        stream = self._open[key][1] if key in self._open else self._redactor.stream()
+        open_text = self._open.get(key)
+        stream = self._redactor.stream() if open_text is None else open_text[1]
         self._open[key] = (event, stream)
-        shown = stream.feed(event.delta)
-        return list(pieces(event if shown == event.delta else event.model_copy(update={"delta": shown})))
+        return self._show(event, stream.feed(event.delta), at, time)
 
-    def _rests(self, ends: Callable[[_PartKey], bool]) -> list[AnyEvent]:
-        rests: list[AnyEvent] = []
-        for key in [key for key in self._open if ends(key)]:
+    def _rests(self, event: AnyEvent, at: float, time: datetime) -> list[StreamEvents]:
+        """The rests of the texts that an event ends: what was held back of them shows before it."""
+        ready: list[StreamEvents] = []
+        for key in self._ended_by(event):
             last, stream = self._open.pop(key)
-            rests += pieces(last.model_copy(update={"delta": stream.finish()}))
-        return rests
+            ready += self._show(last, stream.finish(), at, time)
+        return ready
 
-    def _queue(self, waiting: _Waiting, at: float) -> list[StreamEvents]:
-        event, last = waiting.event, self._pending[-1] if self._pending else None
-        if (
-            last
-            and isinstance(event, PartDelta)
-            and isinstance(last.event, PartDelta)
-            and _key(last.event) == _key(event)
-        ):
-            last.more.append(event.delta)
-            self._pending_bytes += len(event.delta)
-        else:
-            self._pending.append(waiting)
-            self._pending_bytes += _size(event)
-        due = at + (END_LINGER_SECONDS if isinstance(event, _ENDS) else LINGER_SECONDS)
-        self._due = due if self._due is None else min(self._due, due)
-        return self.flush() if self._is_urgent(event) or self._pending_bytes >= FLUSH_BYTES else []
+    def _ended_by(self, event: AnyEvent) -> list[_PartKey]:
+        match event.type:
+            case "part.ended":
+                key = (event.message_id, event.part_index)
+                return [key] if key in self._open else []
+            case "message.ended":
+                return [key for key in self._open if key[0] == event.message_id]
+            case "run.ended" | "run.retrying":
+                return list(self._open)
+            case _:
+                return []
 
-    def _is_urgent(self, event: AnyEvent) -> bool:
-        if isinstance(event, PartDelta):
-            first = _key(event) not in self._begun
-            self._begun.add(_key(event))
-            return first
-        return isinstance(event, _ALWAYS)
+    def _show(self, event: PartDelta, shown: str, at: float, time: datetime) -> list[StreamEvents]:
+        """A text that is safe to show, of the part that a delta is of."""
+        ready: list[StreamEvents] = []
+        key = (event.message_id, event.part_index)
+        for piece in pieces(shown):
+            if key == self._growing:
+                self._grown.append(piece)
+                self._pending_bytes += len(piece)
+            else:
+                self._append(with_short(event.replaced(delta=piece), "message_id"), _DELTA_BYTES + len(piece), time)
+                self._growing = key
+            if key not in self._begun or self._pending_bytes >= FLUSH_BYTES:
+                self._begun.add(key)
+                ready += self.flush()
+            else:
+                self._wait_until(at + LINGER_SECONDS)
+        return ready
 
+    def _append(self, event: AnyEvent, size: int, time: datetime) -> None:
+        if self._grown:
+            self._grow()
+        self._growing = None
+        self._pending.append(event.numbered(self._next_seq + len(self._pending), time))
+        self._pending_bytes += size
 
-def _is_wanted(event: AnyEvent, mode: StreamMode) -> bool:
-    if mode == "full" or isinstance(event, _ALWAYS):
-        return True
-    return mode == "events" and not isinstance(event, PartDelta)
+    def _grow(self) -> None:
+        """Join what was merged into the last delta: a copy for each delta cost half the time of all."""
+        last = self._pending[-1]
+        assert last.type == "part.delta"
+        self._pending[-1] = last.replaced(delta=last.delta + "".join(self._grown))
+        self._grown = []
 
-
-def _size(event: AnyEvent) -> int:
-    """About as many bytes as it takes, without writing out what is small anyway."""
-    if isinstance(event, PartDelta):
-        return 160 + len(event.delta)
-    if not isinstance(event, _LARGE):
-        return 300
-    chars = chars_in(event)
-    return len(event.to_bytes()) if chars is None else chars
-
-
-def _key(event: PartDelta) -> _PartKey:
-    return event.message_id, event.part_index
+    def _wait_until(self, due: float) -> None:
+        if self._due is None or due < self._due:
+            self._due = due

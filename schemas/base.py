@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 from pydantic_core import PydanticSerializationError
@@ -13,6 +13,7 @@ MAX_SESSION_ID = 256
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _YEARS = range(1970, 9999)
 T = TypeVar("T")
+_new, _set = object.__new__, object.__setattr__
 
 
 def _rfc_3339(value: object) -> object:
@@ -56,10 +57,25 @@ class WireModel(BaseModel):
         it is written as U+FFFD, since UTF-8 has no place for it and one such character would cost the whole result.
         """
         try:
-            return self.model_dump_json(exclude_none=True).encode()
+            # `model_dump_json` decodes what this gives, only for it to be encoded again: 0.6 µs, seven times a run.
+            return self.__pydantic_serializer__.to_json(self, exclude_none=True)
         except PydanticSerializationError:
             clean = type(self).model_validate(without_lone_surrogates(self.model_dump(exclude_none=True)))
             return clean.model_dump_json(exclude_none=True).encode()
+
+    def replaced(self, **values: object) -> Self:
+        """The same with other values, which are not checked: `model_copy(update=…)` at half its price."""
+        return self._of_valid({**self.__dict__, **values}, {*self.__pydantic_fields_set__, *values})
+
+    @classmethod
+    def _of_valid(cls, values: dict[str, object], given: set[str]) -> Self:
+        """Of one valid value for every field; nothing is checked or copied. `model_construct` is slower."""
+        made = _new(cls)
+        _set(made, "__dict__", values)
+        _set(made, "__pydantic_fields_set__", given)
+        _set(made, "__pydantic_extra__", None)
+        _set(made, "__pydantic_private__", None)
+        return made
 
 
 def without_lone_surrogates(value: T) -> T:

@@ -8,7 +8,7 @@ complete value, so a reader may ignore every delta.
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Discriminator, Field, JsonValue, Tag
+from pydantic import Discriminator, Field, JsonValue, SerializeAsAny, Tag
 
 from agentstream.schemas.base import Flag, Instant, Int, RunId, SessionId, WireModel
 from agentstream.schemas.errors import Problem
@@ -29,13 +29,9 @@ class Event(WireModel):
 
     def numbered(self, seq: int, time: Instant) -> Self:
         """The same fact with its place and time."""
-        # What `model_copy` does, at a third of its 5 µs: it is called for every event of every run.
-        numbered = object.__new__(type(self))
-        object.__setattr__(numbered, "__dict__", {**self.__dict__, "seq": seq, "time": time})
-        object.__setattr__(numbered, "__pydantic_fields_set__", {*self.__pydantic_fields_set__, "seq", "time"})
-        object.__setattr__(numbered, "__pydantic_extra__", None)
-        object.__setattr__(numbered, "__pydantic_private__", None)
-        return numbered
+        # Called for every event of every run: `replaced` would take half as long again.
+        given = {*self.__pydantic_fields_set__, "seq", "time"}
+        return self._of_valid({**self.__dict__, "seq": seq, "time": time}, given)
 
 
 class RunStarted(Event):
@@ -225,7 +221,10 @@ def _known_or_unknown(value: object) -> str:
 
 
 ReadEvent = Annotated[
-    Annotated[AnyEvent, Tag("known")] | Annotated[UnknownEvent, Tag("unknown")], Discriminator(_known_or_unknown)
+    Annotated[AnyEvent, Tag("known")] | Annotated[UnknownEvent, Tag("unknown")],
+    Discriminator(_known_or_unknown),
+    # Each is written as what it is. Else the discriminator is asked again for every event: half the price of a record.
+    SerializeAsAny(),
 ]
 """What a reader may meet: writers only write `AnyEvent`."""
 
@@ -240,3 +239,27 @@ class StreamEvents(WireModel):
     attempt_id: str = Field(description="The attempt's uuid7.")
     first_seq: Int = Field(ge=0, description="`seq` of the first event here.")
     events: tuple[ReadEvent, ...] = Field(min_length=1, description="The events, in order.")
+
+    @classmethod
+    def of_numbered(  # noqa: PLR0913 - the fields
+        cls,
+        events: tuple[AnyEvent, ...],
+        *,
+        run_id: str,
+        session_id: str,
+        claim: int,
+        attempt: int,
+        attempt_id: str,
+        first_seq: int,
+    ) -> Self:
+        """Of the events that a worker numbered, at least one. Checks nothing: that each is valid, the worker saw to."""
+        values: dict[str, object] = {
+            "run_id": run_id,
+            "session_id": session_id,
+            "claim": claim,
+            "attempt": attempt,
+            "attempt_id": attempt_id,
+            "first_seq": first_seq,
+            "events": events,
+        }
+        return cls._of_valid(values, set(values))

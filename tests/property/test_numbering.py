@@ -178,3 +178,22 @@ def test_modes_leave_out_only_what_they_say(events: list[AnyEvent], gaps: list[f
         e.model_copy(update=blank) for e in some
     ]
     assert [e.type for e in none] == ["run.started", events[-1].type]
+
+
+@given(attempts(), gaps, redactors)
+def test_records_that_nothing_checked_are_valid_and_made_of_their_events_as_each_is_written(
+    events: list[AnyEvent], gaps: list[float], redactor: Redactor
+) -> None:
+    for record in play(events, gaps, "full", redactor).records:
+        written = record.to_bytes()
+        assert StreamEvents.model_validate_json(written) == record
+        assert written.endswith(b'"events":[' + b",".join(event.to_bytes() for event in record.events) + b"]}")
+
+
+@given(attempts(), gaps, redactors)
+def test_the_harness_keeps_its_events_as_they_were(
+    events: list[AnyEvent], gaps: list[float], redactor: Redactor
+) -> None:
+    before = [event.model_copy(deep=True) for event in events]
+    play(events, gaps, "full", redactor)
+    assert events == before
