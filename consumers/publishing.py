@@ -16,6 +16,7 @@ class Publishing:
 
     def __init__(self, engine: Engine, partition: int) -> None:
         self._engine = engine
+        self._topic = engine.topics.stream_deltas
         self._partition = partition
 
     async def perform(self, admitted: Admitted, interrupt: Interrupt) -> InvokeResult | None:
@@ -54,7 +55,7 @@ class Publishing:
     def _record(self, events: StreamEvents, admitted: Admitted) -> OutgoingRecord:
         trace = admitted.process.attempt_trace(events.attempt_id)
         return OutgoingRecord(
-            topic=self._engine.topics.stream_deltas,
+            topic=self._topic,
             partition=self._partition,
             key=events.session_id.encode(),
             value=events.to_bytes(),
