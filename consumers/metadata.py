@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic_core import to_json
+
 VERSION = 1
 MAX_METADATA = 4_096
 MAX_OPEN = 20_000
@@ -99,7 +101,7 @@ def _encode(state: CommitState) -> str:
         body["s"] = _pack(started)
     if strikes := [[index, entry.strikes] for index, entry in marked if entry.strikes]:
         body["x"] = strikes
-    return json.dumps(body, separators=(",", ":"))
+    return to_json(body).decode()
 
 
 def decode(offset: int, metadata: str) -> CommitState:
