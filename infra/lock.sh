@@ -9,8 +9,8 @@ resolve() {
         --no-emit-index-url --no-emit-find-links --no-annotate --no-header $upgrade "$@"
 }
 resolve pyproject.toml -o requirements.txt
-# Everything that can be installed is tested, the extra too.
-resolve pyproject.toml --group dev --extra evals -c requirements.txt -o requirements-dev.txt
+# Everything that can be installed is tested, the extras too.
+resolve pyproject.toml --group dev --all-extras -c requirements.txt -o requirements-dev.txt
 # With extras: pip asks for them to be pinned too.
 resolve --no-strip-extras tests/backends/requirements.in -o tests/backends/requirements.txt
 

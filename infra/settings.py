@@ -18,6 +18,7 @@ from pydantic.types import DirectoryPath
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentstream.infra.settings_types import (
+    EventLoop,
     GroupId,
     Names,
     Price,
@@ -244,6 +245,9 @@ class Settings(_Settings):
     )
     http_host: str = Field(
         default="127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 for probes from elsewhere."
+    )
+    event_loop: EventLoop = Field(
+        default="auto", description="What a worker runs on; auto: uvloop if it is installed, else Python's own."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     log_format: Literal["auto", "console", "json"] = Field(

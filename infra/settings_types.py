@@ -51,6 +51,7 @@ SidecarUrl = Annotated[Url, AfterValidator(_without_password)]
 """`agentstream dev` writes it to its state file, which holds no secrets."""
 TopicPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$")]
 TraceNames = Annotated[tuple[Literal["prompt_tokens", "openinference"], ...], NoDecode, BeforeValidator(_listed)]
+EventLoop = Literal["auto", "asyncio", "uvloop"]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Tools = Annotated[tuple[ToolName, ...], NoDecode, BeforeValidator(_listed)]
 GroupId = Annotated[str, StringConstraints(min_length=1, max_length=200)]

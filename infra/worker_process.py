@@ -12,6 +12,7 @@ from agentstream.consumers.metrics.gauges import Gauges
 from agentstream.consumers.worker import Worker
 from agentstream.infra.compose import WorkerPlan, open_plan, open_worker
 from agentstream.infra.connection import kafka_connection
+from agentstream.infra.event_loop import running_loop
 from agentstream.infra.garbage import seldom_collected
 from agentstream.infra.harnesses import PI
 from agentstream.infra.http_port import HttpPort
@@ -24,7 +25,7 @@ from agentstream.schemas.topics import Topics
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
 STARTED = "worker started"
-"""The event that says that the worker is in the group; with its pid and its partitions."""
+"""The event that says that the worker is in the group; with its pid, its event loop and its partitions."""
 
 
 async def run_worker(settings: Settings, *, stop_at_eof: bool = False) -> None:
@@ -76,7 +77,7 @@ async def serve(
             await asyncio.wait({serving, joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if joining.done():
                 partitions = sorted(partition.number for partition in worker.partitions)
-                log.info(STARTED, extra={"pid": os.getpid(), "partitions": partitions})
+                log.info(STARTED, extra={"pid": os.getpid(), "event_loop": running_loop(), "partitions": partitions})
                 if started is not None:
                     started(worker)
             elif stopping.done():

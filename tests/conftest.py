@@ -5,11 +5,12 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 from agentstream.infra.broker import BrokerOptions, LocalBroker, find_broker
@@ -18,6 +19,7 @@ from agentstream.infra.broker import BrokerOptions, LocalBroker, find_broker
 settings.register_profile("agentstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentstream")
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _NEED_KAFKA = {"kafka", "broker", "private_kafka"}
 
 
@@ -44,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _NEED_KAFKA.intersection(item.fixturenames):
             item.add_marker("kafka")
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
+    """Run what is marked with `both_loops` on Python's event loop and on uvloop, all else on Python's alone."""
+    usual: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    return {**usual, "uvloop": uvloop.new_event_loop} if item.get_closest_marker("both_loops") else usual
 
 
 @pytest.fixture(scope="session")

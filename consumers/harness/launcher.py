@@ -4,13 +4,16 @@ Launcher.start(Command) -> HarnessProcess: lines in and out, signal, wait
 """
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +73,15 @@ class Launcher(Protocol):
 class LocalProcess:
     """A child of this process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise ValueError("all three pipes are needed")
+    def __init__(self, process: subprocess.Popen[bytes], pipes: "_Pipes") -> None:
         self._process = process
-        self.stdin = process.stdin
-        self.stdout = process.stdout
-        self.stderr = process.stderr
+        self.stdin = pipes.stdin
+        self.stdout = pipes.stdout
+        self.stderr = pipes.stderr
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        # As asyncio does it: a thread each. Nothing but a thread can wait for one child on every system.
+        threading.Thread(target=self._wait, name=f"wait-{process.pid}", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -95,25 +100,83 @@ class LocalProcess:
 
     async def wait(self) -> int:
         """Its return code."""
-        return await self._process.wait()
+        await self._ended.wait()
+        return self._process.returncode
+
+    def _wait(self) -> None:
+        self._process.wait()
+        # A loop that is closed has nobody who waits.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_end)
+
+    def _on_end(self) -> None:
+        self.stdin.close()
+        self._ended.set()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pipes:
+    """This end of a child's three pipes."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
 
 
 class LocalLauncher:
     """Starts processes on this machine, each in a session of its own: a Ctrl-C at the worker does not reach them."""
 
     async def start(self, command: Command) -> LocalProcess:
-        """Start it. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
-            *command.argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        """Start it. Raises OSError.
+
+        Not by the event loop: uvloop leaves its child's own ends open beside 0, 1 and 2, and they are inherited on.
+        The shells of Pi's tools held the sidecar's output: one that outlived a killed sidecar hid its end for as long
+        as it lived, and what it wrote there would have been believed.
+        """
+        process = subprocess.Popen(  # noqa: ASYNC220  # asyncio starts its own in just this way
+            command.argv,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=dict(command.environment),
             cwd=command.directory,
             start_new_session=True,
-            limit=command.max_line_bytes + 1,
         )
-        return LocalProcess(process)
+        try:
+            return LocalProcess(process, await _connected(process, limit=command.max_line_bytes + 1))
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+class _Reading(asyncio.StreamReaderProtocol):
+    def eof_received(self) -> bool:
+        """No half of a pipe is left to write to: uvloop would keep it open for that."""
+        super().eof_received()
+        return False
+
+
+async def _connected(process: subprocess.Popen[bytes], *, limit: int) -> _Pipes:
+    return _Pipes(
+        stdin=await _writer(process.stdin),
+        stdout=await _reader(process.stdout, limit),
+        stderr=await _reader(process.stderr, limit),
+    )
+
+
+async def _reader(pipe: IO[bytes] | None, limit: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=limit)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _Reading(reader), pipe)
+    return reader
+
+
+async def _writer(pipe: IO[bytes] | None) -> asyncio.StreamWriter:
+    # A protocol that knows how to wait until there is room; nothing is ever read through it.
+    loop, protocol = asyncio.get_running_loop(), asyncio.StreamReaderProtocol(asyncio.StreamReader())
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, pipe)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 def bubblewrap_prefix(workdir: Path, *, program: Path, as_root: bool) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """`agentstream worker` and `agentstream dev`."""
 
-import asyncio
-
+from agentstream.infra import event_loop
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.connection import redactor
@@ -23,7 +22,7 @@ def run_worker_command(context: Context, *, stop_at_eof: bool) -> None:
 
     settings = context.at_dev(context.settings())
     _configure(settings)
-    asyncio.run(run_worker(settings, stop_at_eof=stop_at_eof))
+    event_loop.run(run_worker(settings, stop_at_eof=stop_at_eof), settings.event_loop)
 
 
 def run_dev(context: Context, *, tools: str | None, partitions: int | None, port: int | None) -> None:
@@ -32,7 +31,8 @@ def run_dev(context: Context, *, tools: str | None, partitions: int | None, port
 
     settings = context.settings(tools=tools)
     _configure(settings, quieter=_OF_PARTITIONS)
-    asyncio.run(run(settings, partitions=partitions, port=port, say=Screen().out))
+    serving = run(settings, partitions=partitions, port=port, say=Screen().out)
+    event_loop.run(serving, settings.event_loop)
 
 
 def _configure(settings: Settings, *, quieter: tuple[str, ...] = ()) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +98,12 @@ def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
     return Terminal(home=tmp_path, variables=variables)
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def either(request: pytest.FixtureRequest, terminal: Terminal) -> Terminal:
+    """A terminal whose worker runs on one event loop, then on the other."""
+    return replace(terminal, variables={**terminal.variables, "AGENTSTREAM_EVENT_LOOP": request.param})
+
+
 def scripted(**options: object) -> list[str]:
     return [word for name, value in options.items() for word in ("--set", f"harness.options.{name}={value}")] + [
         "--harness",
@@ -151,10 +157,10 @@ async def test_no_wait_says_where_the_request_lies(terminal: Terminal, topics: s
     assert submitted["session_id"] == "s9"
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_it_started(terminal: Terminal) -> None:
-    await terminal.type("topics", "apply", "--partitions", "1")
-    async with terminal.worker() as worker:
-        asking = await terminal.start("invoke", "hi", *scripted(text="one two three four five six", delay_ms=200))
+async def test_a_worker_that_is_told_to_stop_finishes_what_it_started(either: Terminal) -> None:
+    await either.type("topics", "apply", "--partitions", "1")
+    async with either.worker() as worker:
+        asking = await either.start("invoke", "hi", *scripted(text="one two three four five six", delay_ms=200))
         await until_said(worker.stderr, "run started")
         worker.terminate()
         out, _ = await asking.communicate()
@@ -163,12 +169,13 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_it_started(terminal: 
             assert await worker.wait() == 0
 
 
-async def test_a_worker_may_be_bound_to_whoever_started_it(terminal: Terminal) -> None:
+async def test_a_worker_may_be_bound_to_whoever_started_it(either: Terminal) -> None:
     # Workers of a demo that was killed with -9 went on looking for its broker for ever.
-    await terminal.type("topics", "apply", "--partitions", "1")
-    worker = await terminal.start("worker", "--stop-at-eof")
+    await either.type("topics", "apply", "--partitions", "1")
+    worker = await either.start("worker", "--stop-at-eof")
     try:
-        await until_said(worker.stderr, "worker started")
+        said = (await until_said(worker.stderr, "worker started")).splitlines()[-1]
+        assert json.loads(said)["event_loop"] == either.variables["AGENTSTREAM_EVENT_LOOP"]
         assert worker.stdin is not None
         worker.stdin.close()
         async with patience():
@@ -179,10 +186,10 @@ async def test_a_worker_may_be_bound_to_whoever_started_it(terminal: Terminal) -
         await worker.communicate()
 
 
-async def test_a_second_signal_ends_a_worker_at_once(terminal: Terminal) -> None:
-    await terminal.type("topics", "apply", "--partitions", "1")
-    async with terminal.worker() as worker:
-        await terminal.type("invoke", "hi", "--no-wait", *scripted(hang="before_first"))
+async def test_a_second_signal_ends_a_worker_at_once(either: Terminal) -> None:
+    await either.type("topics", "apply", "--partitions", "1")
+    async with either.worker() as worker:
+        await either.type("invoke", "hi", "--no-wait", *scripted(hang="before_first"))
         await until_said(worker.stderr, "run started")
         worker.send_signal(signal.SIGINT)
         await until_said(worker.stderr, "once more ends at once")

@@ -1,10 +1,13 @@
 """SIGTERM: started runs may finish within the grace; the rest is redelivered, and nothing is counted as a crash."""
 
+import pytest
+
 from tests.support.cluster import Cluster
 from tests.support.gated import GatedHarness
 from tests.support.workers import plan_of, working
 
 
+@pytest.mark.both_loops
 async def test_a_worker_that_is_stopped_lets_started_runs_finish_and_leaves_the_others_to_the_next(
     cluster: Cluster,
 ) -> None:

@@ -92,6 +92,7 @@ async def test_a_daemon_without_our_mark_is_found_by_its_directory(harness: PiHa
     assert not daemons[0].is_running() or daemons[0].status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.both_loops
 async def test_a_cancelled_run_ends_within_two_seconds_and_leaves_nothing(
     harness: PiHarness, model: OfflineModel, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ async def test_a_model_that_hangs_is_left_at_once_when_the_watchdog_cancels(
     assert (await perform(harness, request("[[say: ok]]", credentials=credentials(model)))).text == "ok"
 
 
+@pytest.mark.both_loops
 async def test_a_killed_sidecar_fails_its_runs_and_takes_their_daemons_along(
     harness: PiHarness, model: OfflineModel
 ) -> None:
@@ -177,6 +179,7 @@ async def test_a_run_apart_has_a_process_of_its_own_and_leaves_none(harness: PiH
     await eventually(lambda: [process.pid for process in marked(harness.mark)] == [harness.sidecar_pid])
 
 
+@pytest.mark.both_loops
 async def test_a_blocked_sidecar_is_killed_and_started_again(tmp_path: Path, model: OfflineModel) -> None:
     quick = Patience(ping_interval=0.1, ping=0.5)
     async with pi_harness(settings(tmp_path, patience=quick)) as harness:

@@ -397,6 +397,7 @@ async def test_forty_runs_at_once_keep_their_keys_answers_and_traces_apart(
         assert f"I am {number}]]" in call.conversation.prompt
 
 
+@pytest.mark.both_loops
 async def test_an_answer_of_two_mebibytes_arrives_whole(harness: PiHarness, model: OfflineModel) -> None:
     outcome = await perform(harness, request("[[big: 2097152]]", credentials=credentials(model)))
     assert len(outcome.text) == len(outcome.deltas) == 2_097_152
