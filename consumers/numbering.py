@@ -147,7 +147,7 @@ class Numbering:
                 self._grown.append(piece)
                 self._pending_bytes += len(piece)
             else:
-                self._append(with_short(event.replaced(delta=piece), "message_id"), _DELTA_BYTES + len(piece), time)
+                self._append(with_short(event.with_values(delta=piece), "message_id"), _DELTA_BYTES + len(piece), time)
                 self._growing = key
             if key not in self._begun or self._pending_bytes >= FLUSH_BYTES:
                 self._begun.add(key)
@@ -167,7 +167,7 @@ class Numbering:
         """Join what was merged into the last delta: a copy for each delta cost half the time of all."""
         last = self._pending[-1]
         assert last.type == "part.delta"
-        self._pending[-1] = last.replaced(delta=last.delta + "".join(self._grown))
+        self._pending[-1] = last.with_values(delta=last.delta + "".join(self._grown))
         self._grown = []
 
     def _wait_until(self, due: float) -> None:

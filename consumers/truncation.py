@@ -69,7 +69,7 @@ def with_short(event: AnEvent, name: str) -> AnEvent:
         return event
     # Its hash keeps it apart from others that begin alike: ids join the events of one thing.
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-    return event.replaced(**{name: f"{text[: MAX_NAME_CHARS - len(digest) - 1]}-{digest}"})
+    return event.with_values(**{name: f"{text[: MAX_NAME_CHARS - len(digest) - 1]}-{digest}"})
 
 
 def _cut_end(event: _End) -> tuple[AnyEvent, int]:
@@ -86,13 +86,13 @@ def _cut_end(event: _End) -> tuple[AnyEvent, int]:
 
 def _without_large(event: _End) -> _End:
     if event.type == "message.ended" and event.message and len(event.message.to_bytes()) > MAX_VALUE_BYTES:
-        event = event.replaced(message=None, truncated=True)
+        event = event.with_values(message=None, truncated=True)
     if event.type == "part.ended":
         if event.part and len(event.part.to_bytes()) > MAX_VALUE_BYTES:
-            event = event.replaced(part=None, truncated=True)
+            event = event.with_values(part=None, truncated=True)
     elif len(event.to_bytes()) > MAX_EVENT_BYTES:
         # Only a list of usages, or names in it, without end can be the reason here. The result has it.
-        event = event.replaced(usage=() if event.type == "run.ended" else None)
+        event = event.with_values(usage=() if event.type == "run.ended" else None)
     return event
 
 
@@ -138,7 +138,7 @@ def _cut_tool(event: _Tool) -> tuple[AnyEvent, int]:
 def _with_less(event: _Tool) -> _Tool:
     match event:
         case ToolStarted() if _json_size(event.arguments) > MAX_CONTENT_BYTES:
-            return event.replaced(arguments=None, truncated=True)
+            return event.with_values(arguments=None, truncated=True)
         case ToolProgressed():
             # The newest part of the output is at its end.
             content, truncated = _cut_text(event.content, keep_end=True)
@@ -148,7 +148,7 @@ def _with_less(event: _Tool) -> _Tool:
             content, truncated = _cut_text(json.dumps(event.content, ensure_ascii=False))
         case _:
             return event
-    return event.replaced(content=content, truncated=True) if truncated else event
+    return event.with_values(content=content, truncated=True) if truncated else event
 
 
 def _cut_text(text: str, *, keep_end: bool = False) -> tuple[str, bool]:

@@ -63,7 +63,7 @@ class WireModel(BaseModel):
             clean = type(self).model_validate(without_lone_surrogates(self.model_dump(exclude_none=True)))
             return clean.model_dump_json(exclude_none=True).encode()
 
-    def replaced(self, **values: object) -> Self:
+    def with_values(self, **values: object) -> Self:
         """The same with other values, which are not checked: `model_copy(update=…)` at half its price."""
         return self._of_valid({**self.__dict__, **values}, {*self.__pydantic_fields_set__, *values})
 
