@@ -72,10 +72,9 @@ def _decoder(max_number_chars: int) -> json.JSONDecoder:
         return int(digits)
 
     def fraction(digits: str) -> float:
-        number = float(digits)
-        if len(digits) > max_number_chars or not math.isfinite(number):
-            raise _DoubtError(digits)
-        return number
+        if len(digits) <= max_number_chars and math.isfinite(number := float(digits)):
+            return number
+        raise _DoubtError(digits)
 
     def constant(name: str) -> float:
         raise _DoubtError(name)
