@@ -162,7 +162,7 @@ def _identified(request: InvokeRequest, run_id: str, session_id: str) -> InvokeR
     """The request with these ids; as a rule it has them, and is not copied."""
     if request.id == run_id and request.session_id == session_id:
         return request
-    return request.model_copy(update={"id": run_id, "session_id": session_id})
+    return request.with_values(id=run_id, session_id=session_id)
 
 
 def _supported(outcome: InvokeRequest | Problem) -> InvokeRequest | Problem:
