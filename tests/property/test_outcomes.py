@@ -11,7 +11,7 @@ from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Cost, Message, Usage
 from agentstream.schemas.records import OutgoingRecord, Position, Record
 from agentstream.schemas.requests import AgentParameters
-from agentstream.schemas.results import HarnessInfo, InvokeResult
+from agentstream.schemas.results import MAX_FINISHED_BYTES, FinishedRun, HarnessInfo, InvokeResult
 from agentstream.schemas.topics import Topics
 from agentstream.schemas.trace import MAX_BAGGAGE_BYTES, MAX_STATE_BYTES, TraceContext
 from tests.unit.test_outcomes import RECORD, RESULT
@@ -116,3 +116,20 @@ def test_every_record_fits_and_carries_no_header_twice(
 def unique(outgoing: OutgoingRecord) -> None:
     found = [name for name, _ in outgoing.headers]
     assert len(found) == len(set(found))
+
+
+def longest_line(session_id: str) -> FinishedRun:
+    return FinishedRun.bounded(
+        status="completed", session_id=session_id, offset=2**63 - 1, attempt_id="f" * 36, body_hash="0" * 16
+    )
+
+
+# As long as there is room, one character more, and what takes two bytes each as JSON, or six.
+@given(st.text(max_size=80) | st.builds(lambda unit, n: unit * n, st.sampled_from('x"\x01\x7fü😀'), st.integers(0, 80)))
+def test_a_line_of_the_index_has_as_much_of_the_session_as_fits_into_200_bytes(session_id: str) -> None:
+    line = longest_line(session_id)
+    assert len(line.to_bytes()) <= MAX_FINISHED_BYTES
+    assert session_id.startswith(line.session_id)
+    if line.session_id != session_id[:64]:
+        one_more = line.model_copy(update={"session_id": session_id[: len(line.session_id) + 1]})
+        assert len(one_more.to_bytes()) > MAX_FINISHED_BYTES
