@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import psutil
 from aiokafka import TopicPartition
@@ -25,7 +25,11 @@ from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, StreamMode
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, Topics
+from tests.benchmarks.bare_loop import beside
 from tests.integration.test_cli import Terminal
+
+Floor = Literal["copy", "results", "runs"]
+"""Modes of the bare loop."""
 
 SESSIONS = 1_000
 WAVE = 500
@@ -84,9 +88,9 @@ class Backlog:
             ("-m", "agentstream.infra.cli", "worker"), terminal.environment, self.topics.assistant_messages
         )
 
-    async def by_bare_loop(self, mode: Literal["copy", "results"] = "copy") -> Worked:
+    async def by_bare_loop(self, mode: Floor = "copy") -> Worked:
         """Have a bare consume → transactional produce loop write a record for each to another topic: the floor."""
-        to = f"{self.topics.prefix}bare.{mode}"
+        to = _floor_topic(self.topics.prefix, mode)
         arguments = ("-m", "tests.benchmarks.bare_loop", mode, self.bootstrap_servers, self.topics.invoke_requests, to)
         return await self._by(arguments, {}, to)
 
@@ -149,6 +153,10 @@ async def submit(
             await asyncio.gather(*map(producer.submit, some))
 
 
+def _floor_topic(prefix: str, mode: Floor) -> str:
+    return f"{prefix}bare.{mode}"
+
+
 @asynccontextmanager
 async def backlog(bootstrap_servers: str, prefix: str, home: Path, *, partitions: int) -> AsyncIterator[Backlog]:
     """Fresh topics under a prefix, deleted at the end: a broker that keeps them is slower for what is measured next."""
@@ -157,7 +165,9 @@ async def backlog(bootstrap_servers: str, prefix: str, home: Path, *, partitions
     await admin.start()
     try:
         plans = [(plan.name, plan.partitions, plan.max_message_bytes) for plan in topics.plan(partitions)]
-        plans += [(f"{prefix}bare.{mode}", partitions, MAX_REQUEST_BYTES) for mode in ("copy", "results")]
+        floors = [_floor_topic(prefix, mode) for mode in get_args(Floor)]
+        floors += beside(_floor_topic(prefix, "runs"))
+        plans += [(name, partitions, MAX_REQUEST_BYTES) for name in floors]
         await admin.create_topics(
             [NewTopic(name, count, 1, topic_configs={"max.message.bytes": str(size)}) for name, count, size in plans]
         )
