@@ -32,7 +32,7 @@ from agentstream.consumers.tracing.untraced import AttemptSpans
 from agentstream.consumers.watchdog import NEVER, Watchdog
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode
-from agentstream.schemas.events import AnyEvent, MessageEnded, RunAlive, StreamEvents
+from agentstream.schemas.events import AnyEvent, MessageEnded, PartDelta, RunAlive, StreamEvents
 from agentstream.schemas.messages import Message, ReasoningPart, TextPart
 
 _log = logging.getLogger(__name__)
@@ -155,9 +155,10 @@ class Attempt:
             if self.ending is None:
                 self._spans.saw(event, time)
                 self._calls.saw(event, time)
-                self._bill.saw(event)
-                if isinstance(event, MessageEnded) and event.message is not None:
-                    self.messages.append(event.message)
+                if not isinstance(event, PartDelta):  # most events: not billed, no message
+                    self._bill.saw(event)
+                    if isinstance(event, MessageEnded) and event.message is not None:
+                        self.messages.append(event.message)
                 return self._numbering.add(event, at=at, time=time)
         elif isinstance(event, Terminal):
             self._terminal, self._terminal_due = event, at + STOP_SECONDS
