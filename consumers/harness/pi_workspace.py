@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from typing import Self
 
 from agentstream.consumers.harness import sweep as sweeping
 from agentstream.consumers.harness.sweep import ROOT_PREFIX, Owner, Target
+
+_UNFIT = re.compile(r"[^A-Za-z0-9-]")
+"""In the name of a directory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +106,7 @@ class Workspace:
         `own`: False for one without tools. It has nothing to write with, and to make and remove a directory took more
         of the worker than all the rest of a trivial run: 0.3 ms.
         """
-        token = "".join(c if c.isalnum() or c == "-" else "_" for c in attempt_id)[:64]
+        token = _UNFIT.sub("_", attempt_id)[:64]
         directory = self.root / token if own else self.home
         if own:
             directory.mkdir(mode=0o700)

@@ -34,15 +34,17 @@ async def test_a_harness_that_gets_no_directory_says_so_and_leaves_nothing(disk:
     assert marked(f"{os.getpid()}.") == []
 
 
-async def test_without_room_for_a_file_runs_fail_by_name_and_go_on_once_there_is_room(disk: Disk) -> None:
+async def test_without_room_for_a_file_runs_with_tools_fail_by_name_and_go_on_once_there_is_room(disk: Disk) -> None:
     async with OfflineModel() as model, pi_harness(settings(disk.path)) as harness:
+        wanted = [request("[[say: hi]]", credentials=credentials(model), tools=tools) for tools in (("read",), ())]
         async with disk.full("files", list):
-            failed = (await perform(harness, request("[[say: hi]]", credentials=credentials(model)))).failed
+            failed = (await perform(harness, wanted[0])).failed
+            assert (await perform(harness, wanted[1])).text == "hi", "without tools it needs no room"
         assert (failed.code, failed.detail) == (
             ErrorCode.HARNESS_UNAVAILABLE,
             "no working directory: No space left on device",
         )
-        assert (await perform(harness, request("[[say: hi]]", credentials=credentials(model)))).text == "hi"
+        assert (await perform(harness, wanted[0])).text == "hi"
 
 
 async def test_a_sidecar_that_dies_while_the_disk_is_full_comes_back(disk: Disk) -> None:
