@@ -22,7 +22,7 @@ from opentelemetry.trace import Tracer
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
 from agentstream.consumers.client.errors import ClientError, RunFailed
 from agentstream.consumers.client.finished import FinishedRuns
-from agentstream.consumers.client.follower import Follower, Listener
+from agentstream.consumers.client.follower import Follower, Listener, run_of_events, run_of_result
 from agentstream.consumers.client.lookback import Lookback
 from agentstream.consumers.client.recorded import RecordedHistory, Wanted, read_history
 from agentstream.consumers.client.requests import (
@@ -42,8 +42,6 @@ from agentstream.consumers.readers.tail import Tail
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
-from agentstream.schemas.codec import decode_events, decode_result
-from agentstream.schemas.errors import Problem
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
@@ -90,8 +88,8 @@ class AgentClient:
             self._new_producer, self._topics.invoke_requests, max_request_bytes=max_request_bytes, tracer=tracer
         )
         self._finished = FinishedRuns(self._connection, self._topics)
-        self._results = self._follower(self._topics.assistant_messages, _run_of_result, read_committed=True)
-        self._deltas = self._follower(self._topics.stream_deltas, _run_of_events, read_committed=False)
+        self._results = self._follower(self._topics.assistant_messages, run_of_result, read_committed=True)
+        self._deltas = self._follower(self._topics.stream_deltas, run_of_events, read_committed=False)
 
     async def __aenter__(self) -> Self:
         await self._sender.open()
@@ -151,7 +149,7 @@ class AgentClient:
     @asynccontextmanager
     async def stream(
         self,
-        content: Content,
+        content: Content | Prepared,
         *,
         timeout: float | None = None,
         cancel_on_exit: bool = True,
@@ -159,24 +157,31 @@ class AgentClient:
     ) -> AsyncIterator[Run]:
         """Send a request and follow its run. Leaving the block before the result came, however, cancels the run.
 
-        With `cancel_on_exit=False` it goes on, and can be followed or waited for again by `run.submitted`.
+        So does being cancelled on the way into it, once the brokers may have the request. With `cancel_on_exit=False`
+        it goes on, and can be followed or waited for again by `run.submitted`.
         """
-        patience = Patience.of(timeout)
+        patience, begun = Patience.of(timeout), False
         prepared = prepare(content, options)
         async with AsyncExitStack() as stack:
-            async with patience.for_the_brokers():
-                feed, lookback = self._feed(prepared.run_id, prepared.body_hash)
-                results, deltas = await self._listen(stack, feed, lookback)
-                submitted = await self._send(prepared, results, deltas)
-                await self._results.cover(submitted.position.partition)
-                await self._deltas.cover(submitted.position.partition)
+            try:
+                async with patience.for_the_brokers():
+                    feed, lookback = self._feed(prepared.run_id, prepared.body_hash)
+                    results, deltas = await self._listen(stack, feed, lookback)
+                    begun = True
+                    submitted = await self._send(prepared, results, deltas)
+                    await self._results.cover(submitted.position.partition)
+                    await self._deltas.cover(submitted.position.partition)
+            except asyncio.CancelledError:
+                if cancel_on_exit and begun:
+                    await self._abandon(prepared.run_id)
+                raise
             await stack.enter_async_context(lookback.watching(submitted))
             run = Run(submitted, feed, patience, self._cancel)
             try:
                 yield run
             finally:
                 if cancel_on_exit and not run.over:
-                    await self._abandon(run)
+                    await self._abandon(run.run_id)
 
     @asynccontextmanager
     async def follow(self, submitted: SubmittedRun, *, timeout: float | None = None) -> AsyncIterator[Run]:
@@ -226,13 +231,13 @@ class AgentClient:
     async def _cancel(self, control: CancelRun) -> None:
         await self._sender.cancel(control)
 
-    async def _abandon(self, run: Run) -> None:
+    async def _abandon(self, run_id: str) -> None:
         """Cancel a run whose follower leaves. What he left with is worth more to him than why this failed."""
         try:
             async with asyncio.timeout(ABANDON_SECONDS):
-                await run.cancel("its caller stopped following it")
+                await self.cancel(run_id, "its caller stopped following it")
         except (ClientError, TimeoutError) as error:
-            log.warning("run %s could not be cancelled and goes on: %s", run.run_id, str(error) or "no answer in time")
+            log.warning("run %s could not be cancelled and goes on: %s", run_id, str(error) or "no answer in time")
 
     def _feed(self, run_id: str, body_hash: str | None) -> tuple[Feed, Lookback]:
         feed = Feed(run_id, max_buffered_bytes=self._max_buffered_bytes)
@@ -281,13 +286,3 @@ def _checked(result: InvokeResult, check: bool) -> InvokeResult:
     if check and result.status != "completed":
         raise RunFailed(result)
     return result
-
-
-def _run_of_result(record: Record) -> str | None:
-    result = decode_result(record)
-    return None if isinstance(result, Problem) else result.run_id
-
-
-def _run_of_events(record: Record) -> str | None:
-    events = decode_events(record)
-    return None if isinstance(events, Problem) else events.run_id

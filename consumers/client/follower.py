@@ -15,6 +15,8 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from agentstream.consumers.client.errors import BrokerUnavailable, TopicsMissing, in_words
 from agentstream.consumers.readers.tail import Expired, Tail, TopicMissing
+from agentstream.schemas.codec import decode_events, decode_result
+from agentstream.schemas.errors import Problem
 from agentstream.schemas.headers import CE_SUBJECT, header_text, last_wins
 from agentstream.schemas.records import Record
 
@@ -152,6 +154,18 @@ class Follower:
         for listeners in tuple(self._listeners.values()):
             for listener in tuple(listeners):
                 listener.fail(error)
+
+
+def run_of_result(record: Record) -> str | None:
+    """Whose result this is; None if it cannot be read."""
+    result = decode_result(record)
+    return None if isinstance(result, Problem) else result.run_id
+
+
+def run_of_events(record: Record) -> str | None:
+    """Whose events these are; None if they cannot be read."""
+    events = decode_events(record)
+    return None if isinstance(events, Problem) else events.run_id
 
 
 async def _answered(asking: Awaitable[Answer]) -> Answer:

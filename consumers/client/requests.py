@@ -101,8 +101,16 @@ def request_of(content: Content, options: RequestOptions) -> InvokeRequest:
     return request.model_copy(update={"id": run_id, "session_id": request.session_id or run_id})
 
 
-def prepare(content: Content, options: RequestOptions) -> Prepared:
-    """What a caller wants sent. Raises RequestRefused if it is not a valid request."""
+def prepare(content: Content | Prepared, options: RequestOptions) -> Prepared:
+    """What a caller wants sent. Raises RequestRefused if it is not a valid request.
+
+    Whoever must know the id that a run will have prepares it himself, and gives that to `stream`. An id that was made
+    here is new, unlike one that he makes: nothing of it can have come before, and nothing is looked for.
+    """
+    if isinstance(content, Prepared):
+        if options:
+            raise RequestRefused("a request that is prepared takes no more options")
+        return content
     request = request_of(content, options)
     chosen = options.get("run_id") is not None or (isinstance(content, InvokeRequest) and content.id is not None)
     return Prepared(

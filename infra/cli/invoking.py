@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
-from uuid_utils.compat import uuid7
 
 from agentstream.consumers.client import AgentClient, Run, RunTimeout, SubmittedRun
-from agentstream.consumers.client.requests import Content, RequestOptions
+from agentstream.consumers.client.requests import Content, RequestOptions, prepare
 from agentstream.infra.cli.answering import cancel, continued, follow, show_result, silence_of
 from agentstream.infra.cli.asking import Asked, request_options, said_as_argument, said_on_stdin
 from agentstream.infra.cli.calling import Where, calling, where_to
@@ -57,18 +56,18 @@ async def _invoke(where: Where, asked: Asked, text: str, options: RequestOptions
         if not manner.wait:
             _show_submitted(await client.submit(content, **options), screen, as_json=manner.as_json)
             return OK
-        # Named here, so that Ctrl-C while it is being sent cancels it, too: the brokers may have it by then.
-        run_id = options["run_id"] = options.get("run_id") or str(uuid7())
+        # Prepared here, so that Ctrl-C while it is being sent cancels it and says so: the brokers may have it by then.
+        prepared = prepare(content, options)
         followed: Run | None = None
         try:
             # Out of patience is no reason to cancel, Ctrl-C is: so it is decided here, and said.
-            async with client.stream(content, timeout=manner.timeout, cancel_on_exit=False, **options) as run:
+            async with client.stream(prepared, timeout=manner.timeout, cancel_on_exit=False) as run:
                 followed, silence = run, silence_of(options)
                 async with watching(silence, where.cluster.connection, lambda line: screen.note(line, "yellow")):
                     return await _followed(run, screen, silence, as_json=manner.as_json)
         except asyncio.CancelledError:
             if followed is None or not followed.over:
-                await cancel(client, run_id, screen)
+                await cancel(client, prepared.run_id, screen)
             raise
 
 

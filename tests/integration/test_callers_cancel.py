@@ -12,6 +12,8 @@ from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import read_topic
 from tests.chaos.inside import plan_of, serving
+from tests.support.frames import Api
+from tests.support.proxy import Hold, KafkaProxy
 from tests.support.waiting import WAIT_SECONDS
 
 HANGS = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "some words", "hang": "mid_text"}))
@@ -110,6 +112,31 @@ async def test_leaving_early_cancels_the_run_however_one_leaves(
     assert result.status == "cancelled"
     assert result.error is not None
     assert result.error.detail == "cancelled: its caller stopped following it"
+
+
+@pytest.mark.parametrize("cancel_on_exit", [True, False])
+async def test_a_caller_who_is_cancelled_while_he_sends_cancels_the_run_unless_it_is_to_go_on(
+    kafka: str, topics: str, cancel_on_exit: bool
+) -> None:
+    """The brokers have the request, he has not heard of it: it would run with nobody who knows its id."""
+    names = Topics(prefix=topics)
+    await apply_topics(KafkaConnection(bootstrap_servers=kafka), names, partitions=1)
+    async with KafkaProxy(kafka) as proxy, AgentClient(proxy.bootstrap_servers, topic_prefix=topics) as client:
+
+        async def follow() -> None:
+            async with client.stream("hi", cancel_on_exit=cancel_on_exit):
+                raise AssertionError("nobody told it that the request was sent")
+
+        answers = proxy.on(Api.PRODUCE, do=Hold.ANSWER)
+        task = asyncio.create_task(follow())
+        await answers.hit()
+        task.cancel()
+        answers.lift()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (sent,) = await read_topic(kafka, names.invoke_requests)
+    cancelled = [line.body["run_id"] for line in await read_topic(kafka, names.control)]
+    assert cancelled == ([sent.body["id"]] if cancel_on_exit else [])
 
 
 async def test_a_run_goes_on_without_its_follower_if_that_was_asked_for(client: AgentClient, topics: str) -> None:

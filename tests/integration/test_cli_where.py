@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from aiokafka import AIOKafkaProducer
 from tests.chaos.audit import Json
 from tests.integration.cli_fixtures import scripted_terminal
 from tests.integration.test_cli import Terminal, scripted, until_said
+from tests.support.frames import Api
+from tests.support.proxy import Hold, KafkaProxy
 from tests.support.waiting import patience
 
 
@@ -113,3 +116,24 @@ async def test_ctrl_c_in_invoke_cancels_the_run_and_says_so(terminal: Terminal) 
         run_id = said[-1].split()[2]
         found = await until_state(terminal, run_id, "finished")
         assert (found["status"], found["error"]) == ("cancelled", "cancelled")
+
+
+async def test_ctrl_c_while_invoke_sends_its_request_cancels_the_run_that_nobody_has_seen(
+    terminal: Terminal, kafka: str
+) -> None:
+    async with KafkaProxy(kafka) as proxy:
+        through = {**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": proxy.bootstrap_servers}
+        answers = proxy.on(Api.PRODUCE, do=Hold.ANSWER)
+        asking = await replace(terminal, variables=through).start("invoke", "hi", *scripted(hang="mid_text"))
+        await answers.hit()
+        asking.send_signal(signal.SIGINT)
+        answers.lift()
+        async with patience():
+            _, err = await asking.communicate()
+    assert asking.returncode == 130
+    said = err.decode().splitlines()[-1]
+    assert said.startswith("interrupted; run ")
+    assert said.endswith(" is cancelled")
+    async with terminal.worker():
+        found = await until_state(terminal, said.split()[2], "finished")
+    assert found["status"] == "cancelled"

@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
 from agentstream.consumers.client.errors import in_words
-from agentstream.consumers.client.requests import RequestOptions, request_of
+from agentstream.consumers.client.requests import RequestOptions, prepare, request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Message
@@ -21,6 +21,15 @@ def test_a_text_is_one_user_turn_with_an_id_and_a_session_of_its_own() -> None:
     assert request.messages == (Message.of_text("user", "hi"),)
     assert UUID(request.id or "").version == 7
     assert request.session_id == request.id
+
+
+def test_an_id_that_the_caller_did_not_choose_is_new_also_if_he_had_the_request_prepared() -> None:
+    prepared = prepare("hi", {})
+    assert (prepared.run_id, prepared.body_hash) == (prepared.request.id, None)
+    assert prepare(prepared, {}) is prepared
+    assert prepare("hi", {"run_id": "mine"}).body_hash is not None
+    with pytest.raises(RequestRefused, match="prepared"):
+        prepare(prepared, {"session_id": "s"})
 
 
 def test_messages_may_be_plain_dictionaries_in_either_form() -> None:
