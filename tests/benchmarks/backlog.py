@@ -6,8 +6,9 @@ rate is the number of records over the time between the first and the last one's
 
 import asyncio
 import random
+import resource
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -43,9 +44,14 @@ class Worked:
     """How a backlog was worked off."""
 
     per_second: float
-    """Records of output (one for each request) a second."""
+    """Records of output (one for each request) a second; 0 for a single one."""
     cpu_ms: float
     """Processor time of the process for each request, in milliseconds, its start included."""
+    life_ms: float = 0.0
+    """Processor time of its whole life in milliseconds, all its threads: start, end and the last export included.
+
+    0 of what was no process of its own.
+    """
 
 
 @dataclass(kw_only=True)
@@ -69,9 +75,12 @@ class Backlog:
     async def fill(self, requests: int, *, stream: StreamMode, seed: int = 1) -> None:
         """Put requests on the topic: of 1,000 sessions, each with 0 to 5 ms of work between two deltas."""
         dice = random.Random(seed)
-        wanted = (self._request(number, dice, stream) for number in range(requests))
-        await submit(self.connection, self.topics, wanted)
-        self.requests += requests
+        await self.send([self._request(number, dice, stream) for number in range(requests)])
+
+    async def send(self, requests: Sequence[InvokeRequest]) -> None:
+        """Put these on the topic."""
+        await submit(self.connection, self.topics, requests)
+        self.requests += len(requests)
 
     def _request(self, number: int, dice: random.Random, stream: StreamMode) -> InvokeRequest:
         choice = HarnessChoice(kind="scripted", options={"text": "two words", "delay_ms": dice.randint(0, 5)})
@@ -95,6 +104,7 @@ class Backlog:
         return await self._by(arguments, {}, to)
 
     async def _by(self, arguments: tuple[str, ...], environment: Mapping[str, str], to: str) -> Worked:
+        before = _children_ms()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -110,7 +120,11 @@ class Backlog:
                 process.terminate()
             await process.wait()
         seconds = (max(times) - min(times)) / 1_000
-        return Worked(per_second=self.requests / seconds, cpu_ms=1_000 * (used.user + used.system) / self.requests)
+        return Worked(
+            per_second=self.requests / seconds if seconds else 0.0,
+            cpu_ms=1_000 * (used.user + used.system) / self.requests,
+            life_ms=_children_ms() - before,
+        )
 
     async def _times(self, topic: str, process: asyncio.subprocess.Process) -> list[int]:
         """When each record of a topic was sent, once there is one for each request. Raises if the process ends."""
@@ -151,6 +165,12 @@ async def submit(
     async with producer:
         while some := list(islice(left, wave)):
             await asyncio.gather(*map(producer.submit, some))
+
+
+def _children_ms() -> float:
+    """Processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1_000 * (used.ru_utime + used.ru_stime)
 
 
 def _floor_topic(prefix: str, mode: Floor) -> str:

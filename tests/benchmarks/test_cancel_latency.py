@@ -1,23 +1,24 @@
 """From a cancel that is sent to the result that a read_committed reader sees; the floor is two bare hops."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import TopicPartition
 
-from agentstream.consumers.kafka import Consumer, log_consumer, to_record
+from agentstream.consumers.kafka import Consumer, log_consumer
 from agentstream.producers.kafka import Producer, idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.headers import CE_SUBJECT, header_text, last_wins
 from agentstream.schemas.messages import Message
+from agentstream.schemas.records import Record
 from agentstream.schemas.requests import AgentParameters, CancelRun, HarnessChoice, InvokeRequest
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
 from tests.benchmarks.frame import report
+from tests.benchmarks.seeing import Seen, seeing
 from tests.chaos.inside import plan_of, serving
 from tests.support.cluster import Cluster, cluster_of
-from tests.support.waiting import patience
 
 pytestmark = pytest.mark.bench
 
@@ -34,43 +35,13 @@ async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
 
 
 def now() -> float:
-    return asyncio.get_running_loop().time() * 1000
+    """As `seeing` counts, in milliseconds."""
+    return time.time() * 1_000
 
 
-class Seen:
-    """Reads a topic as its records become visible, and notes when."""
-
-    def __init__(self) -> None:
-        self.at: dict[str, float] = {}
-        self._changed = asyncio.Condition()
-
-    async def read(self, consumer: Consumer) -> None:
-        while True:
-            batches = await consumer.getmany(timeout_ms=1000)
-            async with self._changed:
-                for raw in (raw for records in batches.values() for raw in records):
-                    named = header_text(last_wins(to_record(raw).headers), CE_SUBJECT)
-                    self.at.setdefault(named or raw.key.decode(), now())
-                self._changed.notify_all()
-
-    async def until(self, name: str) -> float:
-        async with patience(), self._changed:
-            await self._changed.wait_for(lambda: name in self.at)
-        return self.at[name]
-
-
-@asynccontextmanager
-async def seen_on(cluster: Cluster, topic: str) -> AsyncIterator[Seen]:
-    """What a read_committed reader sees of a topic, by run id."""
-    seen = Seen()
-    async with log_consumer(cluster.connection) as consumer:
-        consumer.assign([TopicPartition(topic, 0)])
-        reading = asyncio.create_task(seen.read(consumer), name="reader")
-        try:
-            yield seen
-        finally:
-            reading.cancel()
-            await asyncio.wait({reading})
+def run_of(record: Record) -> str | None:
+    """A result's or delta's run; a bare record's key."""
+    return header_text(last_wins(record.headers), CE_SUBJECT) or (record.key or b"").decode()
 
 
 async def relay(consumer: Consumer, producer: Producer, to: str) -> None:
@@ -90,7 +61,7 @@ async def two_bare_hops(cluster: Cluster) -> list[float]:
         idempotent_producer(cluster.connection, max_request_size=size) as caller,
         idempotent_producer(cluster.connection, max_request_size=size) as relayer,
         log_consumer(cluster.connection) as consumer,
-        seen_on(cluster, back) as seen,
+        seeing(cluster.connection, back, run_of) as seen,
     ):
         consumer.assign([TopicPartition(there, 0)])
         relaying = asyncio.create_task(relay(consumer, relayer, back), name="relay")
@@ -98,7 +69,7 @@ async def two_bare_hops(cluster: Cluster) -> list[float]:
         for number in range(TIMES + 20):
             began = now()
             await caller.send_and_wait(there, b"x", key=str(number).encode(), partition=0)
-            took.append(await seen.until(str(number)) - began)
+            took.append(1_000 * await seen.until(str(number)) - began)
         relaying.cancel()
         await asyncio.wait({relaying})
     return took[20:]
@@ -108,7 +79,7 @@ async def cancelled(caller: RequestProducer, seen: Seen, run_id: str) -> float:
     """Milliseconds until the result of a run that is cancelled now was seen."""
     began = now()
     await caller.cancel(CancelRun(run_id=run_id))
-    return await seen.until(run_id) - began
+    return 1_000 * await seen.until(run_id) - began
 
 
 async def test_from_cancel_to_result(cluster: Cluster) -> None:
@@ -118,8 +89,8 @@ async def test_from_cancel_to_result(cluster: Cluster) -> None:
         RequestProducer(
             lambda: idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES), names
         ) as caller,
-        seen_on(cluster, names.assistant_messages) as seen,
-        seen_on(cluster, names.stream_deltas) as begun,
+        seeing(cluster.connection, names.assistant_messages, run_of) as seen,
+        seeing(cluster.connection, names.stream_deltas, run_of) as begun,
     ):
         floor = await two_bare_hops(cluster)
         runs = []
