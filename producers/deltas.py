@@ -209,6 +209,9 @@ class DeltaPublisher:
 
     async def _send(self, queue: DeltaQueue, producer: Producer) -> None:
         try:
+            # A run's first event and its first text are published a turn of the loop apart. In two batches the text,
+            # which somebody waits for, would go only once the brokers have the other: 1.5 ms later.
+            await asyncio.sleep(0)
             while not self._broken.done():
                 builder = producer.create_batch()
                 self._release(queue.fill(builder))
