@@ -147,7 +147,8 @@ class Numbering:
                 self._grown.append(piece)
                 self._pending_bytes += len(piece)
             else:
-                self._append(with_short(event.with_values(delta=piece), "message_id"), _DELTA_BYTES + len(piece), time)
+                delta = event if piece == event.delta else event.with_values(delta=piece)
+                self._append(with_short(delta, "message_id"), _DELTA_BYTES + len(piece), time)
                 self._growing = key
             if key not in self._begun or self._pending_bytes >= FLUSH_BYTES:
                 self._begun.add(key)

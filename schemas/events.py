@@ -29,7 +29,7 @@ class Event(WireModel):
 
     def numbered(self, seq: int, time: Instant) -> Self:
         """The same fact with its place and time."""
-        # Called for every event of every run: `replaced` would take half as long again.
+        # Called for every event of every run: `with_values` would take half as long again.
         given = {*self.__pydantic_fields_set__, "seq", "time"}
         return self._of_valid({**self.__dict__, "seq": seq, "time": time}, given)
 
