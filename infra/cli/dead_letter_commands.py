@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from agentstream.infra.cli.dead_letter_filters import Asked, filtered
 from agentstream.infra.cli.examples import examples
 
 dead_letters_app = typer.Typer(
@@ -14,36 +15,21 @@ dead_letters_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Codes = Annotated[list[str] | None, typer.Option("--code", help="Only this error code; may be repeated.")]
-Session = Annotated[str | None, typer.Option("--session", help="Only this session.")]
-Since = Annotated[
-    str | None, typer.Option("--since", help="Only since then: 2026-01-31T12:00:00Z, or 90m, 2h, 7d ago.")
-]
-Until = Annotated[str | None, typer.Option("--until", help="Only before then, in the same form.")]
-Headers = Annotated[list[str] | None, typer.Option("--header", help="Only with this header, k=v; may be repeated.")]
-Partition = Annotated[int | None, typer.Option("--partition", min=0, help="Only in this partition.")]
-Offset = Annotated[int | None, typer.Option("--offset", min=0, help="Only at this offset; wants --partition.")]
 Most = Annotated[int | None, typer.Option("--max", min=1, help="So many at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts, one object a line.")]
 
 
 @dead_letters_app.command("list", epilog=examples("dead-letters list"))
-def list_command(  # noqa: PLR0913, PLR0917  # each is an option
+@filtered
+def list_command(
     context: typer.Context,
-    code: Codes = None,
-    session: Session = None,
-    since: Since = None,
-    until: Until = None,
-    header: Headers = None,
-    partition: Partition = None,
-    offset: Offset = None,
+    asked: Asked,
     most: Most = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, oldest first within a partition."""
-    from agentstream.infra.cli.dead_letters import Asked, list_letters
+    from agentstream.infra.cli.dead_letters import list_letters
 
-    asked = Asked.of(code, session, since, until, header, partition, offset)
     list_letters(context.obj, asked, most=most, as_json=as_json)
 
 
@@ -60,35 +46,24 @@ def show(
 
 
 @dead_letters_app.command(epilog=examples("dead-letters export"))
-def export(  # noqa: PLR0913, PLR0917  # each is an option
+@filtered
+def export(
     context: typer.Context,
-    code: Codes = None,
-    session: Session = None,
-    since: Since = None,
-    until: Until = None,
-    header: Headers = None,
-    partition: Partition = None,
-    offset: Offset = None,
+    asked: Asked,
     most: Most = None,
     output: Annotated[Path | None, typer.Option("--output", help="File to write; absent: stdout.")] = None,
 ) -> None:
     """Write dead letters as JSON Lines, with key, value and headers."""
-    from agentstream.infra.cli.dead_letters import Asked, export_letters
+    from agentstream.infra.cli.dead_letters import export_letters
 
-    asked = Asked.of(code, session, since, until, header, partition, offset)
     export_letters(context.obj, asked, most=most, output=output)
 
 
 @dead_letters_app.command(epilog=examples("dead-letters redrive"))
+@filtered
 def redrive(  # noqa: PLR0913, PLR0917  # each is an option
     context: typer.Context,
-    code: Codes = None,
-    session: Session = None,
-    since: Since = None,
-    until: Until = None,
-    header: Headers = None,
-    partition: Partition = None,
-    offset: Offset = None,
+    asked: Asked,
     most: Most = None,
     to: Annotated[str | None, typer.Option("--to", help="Topic to send to; absent: that of the requests.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
@@ -103,9 +78,7 @@ def redrive(  # noqa: PLR0913, PLR0917  # each is an option
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters again as new requests, each once. Killed in the middle, run it again: it goes on there."""
-    from agentstream.infra.cli.dead_letters import Asked
     from agentstream.infra.cli.redriving import Wanted, run_redrive
 
-    asked = Asked.of(code, session, since, until, header, partition, offset)
     wanted = Wanted(to=to, most=most, dry_run=dry_run, max_redrives=max_redrives, name=name, batch=batch)
     run_redrive(context.obj, asked, wanted, as_json=as_json)

@@ -2,22 +2,20 @@
 
 import asyncio
 import base64
-import hashlib
 import io
 import json
 import re
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from pydantic import JsonValue
 
 from agentstream.consumers.dead_letters import DeadLetters, NoSuchPartition, Selection, written_at
 from agentstream.consumers.readers import Expired
 from agentstream.infra.cli.context import Context
+from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.instants import instant
 from agentstream.infra.cli.screen import Screen
@@ -25,68 +23,24 @@ from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import ErrorCode, error_rule
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """The filters as they were typed."""
-
-    codes: tuple[str, ...]
-    session: str | None
-    since: str | None
-    until: str | None
-    headers: tuple[str, ...]
-    partition: int | None
-    offset: int | None
-
-    @classmethod
-    def of(  # noqa: PLR0913, PLR0917  # each is an option
-        cls,
-        codes: list[str] | None,
-        session: str | None,
-        since: str | None,
-        until: str | None,
-        headers: list[str] | None,
-        partition: int | None,
-        offset: int | None,
-    ) -> Self:
-        """The options in their order."""
-        return cls(
-            codes=tuple(sorted(codes or ())),
-            session=session,
-            since=since,
-            until=until,
-            headers=tuple(sorted(headers or ())),
-            partition=partition,
-            offset=offset,
-        )
-
-    @property
-    def name(self) -> str:
-        """The same for the same filters: a redrive finds its progress under it."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
-
-    @property
-    def filters(self) -> bool:
-        """Whether more is given than a place."""
-        return bool(self.codes or self.session or self.since or self.until or self.headers)
-
-    def selection(self, now: datetime) -> Selection:
-        """What they mean. Raises CommandError."""
-        known = set(ErrorCode)
-        if unknown := [code for code in self.codes if code not in known]:
-            fail(f"--code {unknown[0]}: no such error code; docs/errors.md lists them", USAGE)
-        if self.offset is not None and self.partition is None:
-            fail("--offset wants --partition too", USAGE)
-        if bad := [header for header in self.headers if "=" not in header]:
-            fail(f"--header {bad[0]}: must be name=value", USAGE)
-        return Selection(
-            codes=frozenset(self.codes),
-            session=self.session,
-            since=instant("--since", self.since, now),
-            until=instant("--until", self.until, now),
-            headers=tuple((name, value) for name, _, value in (header.partition("=") for header in self.headers)),
-            partition=self.partition,
-            offset=self.offset,
-        )
+def selection_of(asked: Asked, now: datetime) -> Selection:
+    """What the filters mean. Raises CommandError."""
+    known = set(ErrorCode)
+    if unknown := [code for code in asked.codes if code not in known]:
+        fail(f"--code {unknown[0]}: no such error code; docs/errors.md lists them", USAGE)
+    if asked.offset is not None and asked.partition is None:
+        fail("--offset wants --partition too", USAGE)
+    if bad := [header for header in asked.headers if "=" not in header]:
+        fail(f"--header {bad[0]}: must be name=value", USAGE)
+    return Selection(
+        codes=frozenset(asked.codes),
+        session=asked.session,
+        since=instant("--since", asked.since, now),
+        until=instant("--until", asked.until, now),
+        headers=tuple((name, value) for name, _, value in (header.partition("=") for header in sorted(asked.headers))),
+        partition=asked.partition,
+        offset=asked.offset,
+    )
 
 
 def list_letters(context: Context, asked: Asked, *, most: int | None, as_json: bool) -> None:
@@ -114,7 +68,7 @@ def show_letter(context: Context, position: str, *, as_json: bool) -> None:
     found = re.fullmatch(r"(\d{1,9})/(\d{1,18})", position, re.ASCII)
     if found is None:
         fail(f"{position}: must be PARTITION/OFFSET, such as 3/17; `agentstream dead-letters list` shows them", USAGE)
-    asked = Asked.of(None, None, None, None, None, int(found[1]), int(found[2]))
+    asked = Asked(partition=int(found[1]), offset=int(found[2]))
     letters: list[DeadLetter] = []
     screen = Screen()
     asyncio.run(_each(context, asked, 1, letters.append, screen))
@@ -206,7 +160,7 @@ async def _each(
     cluster = context.cluster(settings)
     letters = DeadLetters(cluster.connection, cluster.topics.dead_letters)
     count = broken = expired = 0
-    selection = asked.selection(datetime.now(UTC))
+    selection = selection_of(asked, datetime.now(UTC))
     try:
         start = {number: bounds.first for number, bounds in (await letters.bounds(selection)).items()}
     except NoSuchPartition as error:

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from agentstream.consumers.dead_letters import NoSuchPartition
 from agentstream.consumers.redrive import Counts, RedrivePlan, Redriver, Step
 from agentstream.infra.cli.context import Context
-from agentstream.infra.cli.dead_letters import Asked, is_there, summary
+from agentstream.infra.cli.dead_letter_filters import Asked
+from agentstream.infra.cli.dead_letters import is_there, selection_of, summary
 from agentstream.infra.cli.exits import FAILED, UNAVAILABLE, USAGE, fail
 from agentstream.infra.cli.screen import Screen
 from agentstream.producers.errors import Fenced, WriteError
@@ -49,7 +50,7 @@ def run_redrive(context: Context, asked: Asked, wanted: Wanted, *, as_json: bool
         dead_letters=cluster.topics.dead_letters,
         to=to,
         group_id=f"{settings.group_id}-redrive-{name}",
-        selection=asked.selection(datetime.now(UTC)),
+        selection=selection_of(asked, datetime.now(UTC)),
         max_count=wanted.most,
         max_redrives=wanted.max_redrives,
         batch=wanted.batch,

@@ -1,7 +1,10 @@
 """Dead letters: the record as it was, and the reason in headers."""
 
+from dataclasses import replace
+
 import pytest
 
+from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.producers.dead_letters import dead_letter, sent_again
 from agentstream.schemas.codec import Delivery, decode_delivery
 from agentstream.schemas.dead_letters import TRUNCATED, DeadLetter, decode_dead_letter
@@ -203,3 +206,10 @@ def test_a_dead_letter_that_does_not_name_its_run_has_it_from_the_record_or_its_
     original = found.redriven(found.record).original_id
     assert (original == "asked") == (value == GOOD)
     assert original == read(old).redriven(found.record).original_id
+
+
+def test_a_redrive_finds_its_progress_by_the_same_filters_in_whatever_order() -> None:
+    # As earlier versions made it: under another name everything would be sent a second time.
+    assert Asked().name == "222640537847"
+    typed = Asked(codes=["b", "a"], session="s", until="2h", headers=["k=v"], partition=3)
+    assert typed.name == replace(typed, codes=["a", "b"]).name == "86bf13f38d9c"
