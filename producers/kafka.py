@@ -37,7 +37,21 @@ def transactional_producer(
         max_batch_size=max_request_size,
     )
     begin_promptly(producer._sender)
+    _end_quietly(producer._message_accumulator)
     return producer
+
+
+def _end_quietly(accumulator: Any) -> None:
+    """End a produce request whose batch has failed meanwhile. The sender fails all of them when it dies, of a refused
+    offset say; a request that was under way then looked for its own in vain: a KeyError that nobody saw."""
+    put_back = accumulator.reenqueue
+
+    def put_back_or_end(batch: Any) -> None:
+        if batch not in accumulator._pending_batches:
+            raise asyncio.CancelledError
+        put_back(batch)
+
+    accumulator.reenqueue = put_back_or_end
 
 
 def idempotent_producer(connection: KafkaConnection, *, max_request_size: int) -> AIOKafkaProducer:
