@@ -38,8 +38,9 @@ class CalmHandler(logging.StreamHandler[TextIO]):
         self._windows: dict[_Line, _Window] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        for summary in self._summaries(record.created):
-            super().emit(summary)
+        if self._windows:
+            for summary in self._summaries(record.created):
+                super().emit(summary)
         if record.name.partition(".")[0] not in self._libraries:
             super().emit(record)
             return

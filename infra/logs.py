@@ -6,13 +6,15 @@ task with `structlog.contextvars`; both become fields of the line.
 
 import logging
 import sys
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TextIO
 
 import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
+from structlog.types import Processor
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.log_json import JsonLines
+from agentstream.infra.log_redaction import RedactedFields, RedactedLines
 from agentstream.infra.log_repeats import CalmHandler
 
 LogFormat = Literal["auto", "console", "json"]
@@ -46,29 +48,10 @@ def configure_logs(
     Of the loggers in `quieter` only warnings are shown, and a library's repeated lines once in 10 s with their number,
     unless `level` is debug.
     """
-    output = stream or sys.stderr
+    output, redactor = stream or sys.stderr, redactor or Redactor()
     for_people = log_format == "console" or (log_format == "auto" and output.isatty())
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if for_people:
-        last += [_Redacting(redactor), _console(output)]
-    else:
-        last += [
-            # Without locals: they hold requests, and settings.
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            _Redacting(redactor),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
-    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
     handler = CalmHandler(output, _NOISY.keys() if level != "debug" else ())
-    handler.setFormatter(_RedactingFormatter(formatter, redactor))
+    handler.setFormatter(_for_people(output, redactor) if for_people else JsonLines(redactor))
     if level != "debug":
         handler.addFilter(_is_worth_a_line)
     root = logging.getLogger()
@@ -81,8 +64,27 @@ def configure_logs(
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     """aiokafka reports as errors what every new or restarted cluster answers at first, and tries again by itself."""
-    text = record.getMessage() if record.name.startswith("aiokafka") else ""
+    if not record.name.startswith("aiokafka"):
+        return True
+    text = record.getMessage()
     return not any(name in text for name in ("GroupCoordinatorNotAvailableError", "NotCoordinatorForGroupError"))
+
+
+def _for_people(output: TextIO, redactor: Redactor) -> logging.Formatter:
+    fields: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        RedactedFields(redactor),
+        _console(output),
+    ]
+    return RedactedLines(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=fields, processors=last), redactor)
 
 
 def _console(output: TextIO) -> structlog.dev.ConsoleRenderer:
@@ -90,37 +92,3 @@ def _console(output: TextIO) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(
         colors=output.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
     )
-
-
-class _Redacting:
-    """Replaces secrets in the texts of a line's fields, at any depth."""
-
-    def __init__(self, redactor: Redactor | None) -> None:
-        self._redactor = redactor
-
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return event if self._redactor is None else {name: self._clean(value) for name, value in event.items()}
-
-    def _clean(self, value: object) -> object:
-        if self._redactor is None:
-            return value
-        if isinstance(value, str):
-            return self._redactor.text(value)
-        if isinstance(value, MutableMapping):
-            return {key: self._clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._clean(item) for item in value]
-        return value
-
-
-class _RedactingFormatter(logging.Formatter):
-    """The last sieve: a traceback for people is rendered late, and an object's own text later still."""
-
-    def __init__(self, inner: logging.Formatter, redactor: Redactor | None) -> None:
-        super().__init__()
-        self._inner = inner
-        self._redactor = redactor
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = self._inner.format(record)
-        return line if self._redactor is None else self._redactor.text(line)
