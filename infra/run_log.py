@@ -55,8 +55,8 @@ def _facts(result: InvokeResult) -> dict[str, object]:
 
 
 def _say(prepared: logging.LogRecord, fields: Mapping[str, object]) -> None:
-    # `log.info(…, extra=fields)` takes 2.5 µs more: it looks for its caller, process and thread, which no line shows, and
-    # for each field among the record's own.
+    # `log.info(…, extra=fields)` takes 2.5 µs more: it looks for its caller, process and thread, which no line shows,
+    # and for each field among the record's own.
     now = time.time()
     record = object.__new__(logging.LogRecord)
     record.__dict__ = {**prepared.__dict__, **fields, "created": now, "msecs": now % 1 * 1_000}

@@ -91,7 +91,7 @@ class Backlog:
         )
 
     async def by_worker(self) -> Worked:
-        """Have a worker work it off, exactly once."""
+        """Have a worker work it off, exactly once, and log as much as it does by default: two lines a run, to /dev/null."""
         terminal = Terminal(home=self.home, variables=self._settings())
         return await self._by(
             ("-m", "agentstream.infra.cli", "worker"), terminal.environment, self.topics.assistant_messages
@@ -151,7 +151,6 @@ class Backlog:
             "AGENTSTREAM_TOPIC_PREFIX": self.topics.prefix,
             "AGENTSTREAM_GROUP_ID": f"{self.topics.prefix}workers",
             "AGENTSTREAM_HARNESSES": "scripted",
-            "AGENTSTREAM_LOG_LEVEL": "warning",
             **self.variables,
         }
 
