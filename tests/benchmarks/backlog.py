@@ -91,7 +91,7 @@ class Backlog:
         )
 
     async def by_worker(self) -> Worked:
-        """Have a worker work it off, exactly once, and log as much as it does by default: two lines a run, to /dev/null."""
+        """Have a worker work it off, exactly once. As by default it logs two lines a run, here to /dev/null."""
         terminal = Terminal(home=self.home, variables=self._settings())
         return await self._by(
             ("-m", "agentstream.infra.cli", "worker"), terminal.environment, self.topics.assistant_messages
