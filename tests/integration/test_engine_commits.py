@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
 
 from agentstream.producers import results
 from agentstream.producers.connection import KafkaConnection
-from agentstream.producers.errors import Fenced, WriteError
+from agentstream.producers.errors import WriteError
 from agentstream.producers.kafka import stop_for_good, transactional_producer
 from agentstream.producers.next_transaction import FIRST_SECONDS, Patience
 from agentstream.producers.results import InputOffset, ResultWriter
@@ -198,25 +200,27 @@ async def test_a_producer_fenced_between_two_sends_is_a_failed_transaction_and_n
         del writer, committing
 
 
-async def test_a_producer_fenced_while_its_records_are_under_way_leaves_no_error_that_nobody_saw(
+async def test_a_producer_fenced_while_a_record_is_under_way_leaves_no_error_that_nobody_saw(
     cluster: Cluster, proxy: KafkaProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The offset is refused, so the sender dies and fails its batches; then the produce request fails too, and aiokafka
-    looked in vain for the batch that it wanted to put back. asyncio printed that KeyError as an error of the worker."""
-    connection = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers, client_id="fenced")
-    writer = ResultWriter(connection, cluster.group_id, transactional_id=cluster.group_id, max_record_bytes=1_000_000)
-    record = OutgoingRecord(topic=cluster.topics.assistant_messages, partition=0, key=None, value=b"x")
-    offset = InputOffset(topic=cluster.topics.invoke_requests, partition=0, offset=0, metadata="")
+    """Refused elsewhere, the sender dies and fails its batches; then the produce request fails too, and aiokafka
+    looked in vain for the batch that it wanted to put back: a KeyError that asyncio printed as an error of the worker."""
+    connection = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers)
+    position = {TopicPartition(cluster.topics.invoke_requests, 0): OffsetAndMetadata(0, "")}
     with no_complaints(caplog):
-        await writer.open()
+        producer = transactional_producer(connection, cluster.group_id, max_request_size=1_000_000)
+        await producer.start()
         under_way = proxy.on(Api.PRODUCE, do=Hold.ANSWER)
-        proxy.on(Api.ADD_OFFSETS_TO_TXN, do=Rewrite(setting(error_code=INVALID_PRODUCER_EPOCH)))
-        with pytest.raises(Fenced):
-            await writer.commit([record], offset)
+        await producer.begin_transaction()
+        sent = await producer.send(cluster.topics.assistant_messages, b"never answered", partition=0)
         await under_way.hit()
-        await writer.close()
+        proxy.on(Api.ADD_OFFSETS_TO_TXN, do=Rewrite(setting(error_code=INVALID_PRODUCER_EPOCH)))
+        with pytest.raises(ProducerFenced):
+            await producer.send_offsets_to_transaction(position, cluster.group_id)
+        assert isinstance(sent.exception(), ProducerFenced)
+        await stop_for_good(producer)
         await eventually(lambda: not any("_send_produce_req" in repr(task) for task in asyncio.all_tasks()), "it ends")
-        del writer
+        del producer, sent
 
 
 async def test_a_transaction_refused_while_the_last_one_completes_is_begun_again_in_our_rhythm(
