@@ -204,7 +204,7 @@ async def test_a_producer_fenced_while_a_record_is_under_way_leaves_no_error_tha
     cluster: Cluster, proxy: KafkaProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Refused elsewhere, the sender dies and fails its batches; then the produce request fails too, and aiokafka
-    looked in vain for the batch that it wanted to put back: a KeyError that asyncio printed as an error of the worker."""
+    looked in vain for the batch that it wanted to put back: a KeyError that asyncio printed as an error of ours."""
     connection = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers)
     position = {TopicPartition(cluster.topics.invoke_requests, 0): OffsetAndMetadata(0, "")}
     with no_complaints(caplog):
