@@ -85,20 +85,21 @@ class ResultWriter:
     async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         """One transaction: all records and the offset. Returns once it is committed. Raises WriteError.
 
-        Every record and the offset are acknowledged before the commit. A failed produce that nobody awaits is committed
-        over: the commit returns OK, the offset moves, and the result is lost. They travel side by side, since neither
-        is seen without the commit: one after the other a transaction took 6.5 ms instead of 4.7.
+        Every record is acknowledged before the offset is added. A failed produce that nobody awaits is committed over:
+        the commit returns OK, the offset moves, and the result is lost. And brokers refuse records while the offset's
+        group is being added: side by side, one transaction in eight was tried again 20 ms later.
         """
         deadline = asyncio.get_running_loop().time() + self._commit_seconds
         async with _translated(deadline, in_doubt=False):
             await self._producer.begin_transaction()
-            await self._send_all(records, offset)
+            await self._send_all(records)
+            await self._send_offset(offset)
         async with _translated(deadline, in_doubt=True):
             await self._producer.commit_transaction()
 
-    async def _send_all(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
+    async def _send_all(self, records: Sequence[OutgoingRecord]) -> None:
         sent = [await self._send(batch, *where) for where, batch in self._batches(records)]
-        answers = await asyncio.gather(*sent, self._send_offset(offset), return_exceptions=True)
+        answers = await asyncio.gather(*sent, return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         if errors:
             # The refusal of one record fails its batch and may fail later ones in other words: the cause goes first.

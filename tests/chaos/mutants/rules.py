@@ -13,7 +13,7 @@ from agentstream.consumers.membership import Membership
 from agentstream.consumers.metadata import CommitState, UnreadableMetadata
 from agentstream.consumers.partition import Partition
 from agentstream.producers.connection import KafkaConnection
-from agentstream.producers.results import InputOffset, ResultWriter
+from agentstream.producers.results import ResultWriter
 from agentstream.schemas.records import OutgoingRecord
 
 
@@ -66,10 +66,9 @@ def unchecked_offset_read() -> None:
 def futures_not_awaited() -> None:
     """The transaction is committed whatever became of the records that were sent in it."""
 
-    async def send_all(self: ResultWriter, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
+    async def send_all(self: ResultWriter, records: Sequence[OutgoingRecord]) -> None:
         for where, batch in self._batches(records):
             _ = await self._send(batch, *where)
-        await self._send_offset(offset)
 
     _put(ResultWriter, "_send_all", send_all)
 
