@@ -73,6 +73,8 @@ class DeltaQueue:
     """What is in no batch yet."""
     batch: list[Pending] = field(default_factory=list)
     """What is under way."""
+    held_bytes: int = 0
+    """Of what waits and what is under way."""
     sending: "Task[None] | None" = None
     """Lives as long as there is something to send."""
 

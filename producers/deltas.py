@@ -21,7 +21,8 @@ from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES
 
 log = logging.getLogger(__name__)
 
-MAX_HELD_BYTES = 32 * 1024 * 1024
+MAX_HELD_BYTES = 48 * 1024 * 1024
+"""In all. Half of it is for a partition that waits alone, since each leaves as much as it takes."""
 PUBLISH_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
 FLUSH_SECONDS = 2.0
@@ -50,7 +51,7 @@ class DeltaPublisher:
 
     What waits for a partition goes as one batch of aiokafka's. Given record by record, each with a future, look-ups
     and callbacks of its own, a record cost 20 µs with 64 runs at once; so it costs 9. Each partition waits for
-    itself: a broker that is away holds up only the deltas that it leads.
+    itself, and leaves room for the others: a broker that is away holds up only the deltas that it leads.
     """
 
     def __init__(
@@ -105,23 +106,29 @@ class DeltaPublisher:
         attempt = self._attempt(attempt_id)
         if attempt.broken or attempt.cut_at is not None:
             return
-        size = record.size
+        size, queue = record.size, self._queue_of(record)
         if size > self._max_record_bytes:
             attempt.cut_at = last_seq
             self._ended_early("a record is too large")
-        elif self._held_bytes + size > MAX_HELD_BYTES and not await self._has_room(size):
+        elif queue.held_bytes + size > self._most and not await self._has_room(queue, size):
             attempt.give_up()
             self._ended_early("no room: the delta topic does not keep up")
         else:
-            self._queue(attempt, last_seq, record, size)
+            self._put(queue, Pending(record, last_seq, attempt, size, self._loop.time()))
 
     def publish_if_idle(self, attempt_id: str, last_seq: int, record: OutgoingRecord) -> bool:
         """Queue one record now if half of the room is free, and say whether: for what is good to know, no more."""
-        size = record.size
-        if size > self._max_record_bytes or self._held_bytes + size > MAX_HELD_BYTES // 2:
+        size, queue = record.size, self._queue_of(record)
+        if size > self._max_record_bytes or queue.held_bytes + size > self._most // 2:
             return False
-        self._queue(self._attempt(attempt_id), last_seq, record, size)
+        self._put(queue, Pending(record, last_seq, self._attempt(attempt_id), size, self._loop.time()))
         return True
+
+    @property
+    def _most(self) -> int:
+        """Bytes that one partition may hold: no more than it leaves. One whose broker was away took all of the room,
+        and the deltas of all others ended, each after a second."""
+        return MAX_HELD_BYTES - self._held_bytes
 
     def _attempt(self, attempt_id: str) -> Attempt:
         found = self._attempts.get(attempt_id)
@@ -129,14 +136,18 @@ class DeltaPublisher:
             found = self._attempts[attempt_id] = Attempt()
         return found
 
-    def _queue(self, attempt: Attempt, last_seq: int, record: OutgoingRecord, size: int) -> None:
+    def _queue_of(self, record: OutgoingRecord) -> DeltaQueue:
         where = (record.topic, record.partition)
         queue = self._queues.get(where)
         if queue is None:
             queue = self._queues[where] = DeltaQueue(*where)
-        queue.waiting.append(Pending(record, last_seq, attempt, size, self._loop.time()))
-        attempt.waiting += 1
-        self._held_bytes += size
+        return queue
+
+    def _put(self, queue: DeltaQueue, pending: Pending) -> None:
+        queue.waiting.append(pending)
+        queue.held_bytes += pending.size
+        self._held_bytes += pending.size
+        pending.attempt.waiting += 1
         self._go_on(queue)
 
     async def settle(self, attempt_id: str, seconds: float = SETTLE_SECONDS) -> Settled:
@@ -159,13 +170,13 @@ class DeltaPublisher:
         """Stop counting an attempt, such as one that was cancelled with its partition."""
         self._attempts.pop(attempt_id, None)
 
-    async def _has_room(self, size: int) -> bool:
+    async def _has_room(self, queue: DeltaQueue, size: int) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PUBLISH_SECONDS):
-                while self._held_bytes + size > MAX_HELD_BYTES:
+                while queue.held_bytes + size > self._most:
                     self._room.clear()
                     await self._room.wait()
-        return self._held_bytes + size <= MAX_HELD_BYTES
+        return queue.held_bytes + size <= self._most
 
     async def _pump_forever(self) -> None:
         while True:
@@ -214,17 +225,17 @@ class DeltaPublisher:
             await asyncio.sleep(0)
             while not self._broken.done():
                 builder = producer.create_batch()
-                self._release(queue.fill(builder))
+                self._release(queue, queue.fill(builder))
                 if not queue.batch:
                     return
                 under_way = await producer.send_batch(builder, queue.topic, partition=queue.partition)
                 # What comes meanwhile is the next batch. Filled as soon as this one is acknowledged, it still goes
                 # with aiokafka's next request to the broker: one is under way at a time, and we are woken first.
                 await under_way
-                self._acked(queue.acknowledged())
+                self._acked(queue)
         except Exception as error:  # noqa: BLE001  # whatever it is, the pump tells of it and replaces the producer
             if isinstance(error, _TOO_LARGE) and (culprit := queue.refused()) is not None:
-                self._release(culprit.size)
+                self._release(queue, culprit.size)
                 self._ended_early("the brokers refused a record as too large")
             if not self._broken.done():
                 self._broken.set_exception(error)
@@ -232,14 +243,15 @@ class DeltaPublisher:
             queue.put_back()
             queue.sending = None
 
-    def _acked(self, batch: list[Pending]) -> None:
-        now = self._loop.time()
+    def _acked(self, queue: DeltaQueue) -> None:
+        batch, now = queue.acknowledged(), self._loop.time()
         self._delay = FIRST_DELAY_SECONDS
-        self._release(sum([pending.size for pending in batch]))
+        self._release(queue, sum([pending.size for pending in batch]))
         for pending in batch:
             self._acknowledged(now - pending.queued_at)
 
-    def _release(self, size: int) -> None:
+    def _release(self, queue: DeltaQueue, size: int) -> None:
+        queue.held_bytes -= size
         self._held_bytes -= size
         self._room.set()
 

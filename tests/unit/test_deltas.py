@@ -349,7 +349,7 @@ def test_an_end_that_is_cut_short_leaves_no_pump_behind() -> None:
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> int:
     size = record("a0", 100).size
-    monkeypatch.setattr(deltas, "MAX_HELD_BYTES", 2 * size)
+    monkeypatch.setattr(deltas, "MAX_HELD_BYTES", 3 * size)  # two in one partition leave room for one
     return 100
 
 
@@ -368,6 +368,19 @@ def test_without_room_publishing_waits_a_second_and_then_the_attempt_s_events_en
         await publish(publisher, "a5", size=little_room)
         assert await publisher.settle("a") == partial(1)
         assert written(brokers) == ["a0", "a1"]
+
+    with_publisher(scenario)
+
+
+def test_a_partition_whose_leader_is_away_leaves_room_for_the_others(little_room: int) -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.unanswered = {b"a0"}
+        await publish(publisher, "a0", "a1", "a2", size=little_room)
+        assert (time(), publisher.dropped) == (PUBLISH_SECONDS, 1)
+        for name in ("b0", "c0", "d0"):
+            await publish(publisher, name, size=little_room, partition=1)
+            assert await publisher.settle(name[0]) == complete(0)
+        assert (time(), publisher.dropped) == (PUBLISH_SECONDS, 1)
 
     with_publisher(scenario)
 
