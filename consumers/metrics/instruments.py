@@ -29,7 +29,8 @@ class Metrics:
     """One worker's. Labels are bounded: codes, statuses, harnesses, models of our own results; never ids."""
 
     def __init__(self, meter: Meter, *, input_topic: str, group_id: str) -> None:
-        """`meter` is OpenTelemetry's, or one that does nothing (see `none`)."""
+        """`meter` is OpenTelemetry's, or one that does nothing (see `none`). One of these for each: of two counters of
+        one name the SDK reads only the first, and what the second worker of a process counted would be lost."""
         self.meter = meter
         self.are_read = not isinstance(meter, NoOpMeter)
         """Whether anybody sees them: what takes long to work out is worked out only then."""
