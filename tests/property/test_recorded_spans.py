@@ -272,6 +272,20 @@ def test_what_is_said_after_the_end_changes_nothing() -> None:
     assert same(act) == 1
 
 
+def test_texts_of_any_length_are_written_as_the_official_encoder_does_it() -> None:
+    def act(tracer: Tracer) -> None:
+        for number, length in enumerate((1, 100, 115, *range(118, 132), 16_370, *range(16_374, 16_388), 70_000), 1):
+            text = "ü" * (length // 2) + "x" * (length % 2)
+            with wanting(trace_id=TRACE, span_id=f"{number:016x}"):
+                link = Link(SpanContext(1, number, is_remote=True), {"a": text})
+                span = tracer.start_span(text, Context(), links=[link], attributes={"a": text, "n": 1.5}, start_time=1)
+            span.add_event(text, None, 3)
+            span.add_event("with", {"a": text}, 3)
+            span.end(4)
+
+    assert same(act) == 33
+
+
 def test_an_attribute_that_cannot_be_written_costs_no_other_its_place(caplog: pytest.LogCaptureFixture) -> None:
     def act(tracer: Tracer) -> None:
         with wanting(trace_id=TRACE, span_id="1".zfill(16)):
