@@ -40,9 +40,9 @@ def span_context(trace: TraceContext) -> SpanContext:
     )
 
 
-def parent(trace: TraceContext) -> Context:
+def parent(place: SpanContext) -> Context:
     """A context whose span this is."""
-    return set_span_in_context(NonRecordingSpan(span_context(trace)), Context())
+    return set_span_in_context(NonRecordingSpan(place), Context())
 
 
 def trace_of(span: Span, base: TraceContext) -> TraceContext:
@@ -102,7 +102,7 @@ def sending(
     """
     above = given or current_trace()
     base = above or TraceContext.fresh()
-    span = send_span(tracer, topic, Context() if above is None else parent(above), attributes)
+    span = send_span(tracer, topic, Context() if above is None else parent(span_context(above)), attributes)
     try:
         yield trace_of(span, base)
     except BaseException as error:

@@ -1,34 +1,33 @@
-"""The spans of one attempt, built from its events: `invoke_agent`, `turn`, `chat` and `execute_tool`.
+"""The spans of one attempt, made of its events: `invoke_agent`, `turn`, `chat` and `execute_tool`.
 
-Told each event with its time, live or long after from the delta log: the same events give the same spans, under the
-same ids. Synchronous; raises nothing.
+Told each event with its time, in order, long after or from the delta log: the same events give the same spans, under
+the same ids. Synchronous; raises nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.bill import Bill
 from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
 from agentstream.consumers.tracing.content import Output
-from agentstream.consumers.tracing.ids import span_id_of
+from agentstream.consumers.tracing.ids import span_number_of
 from agentstream.consumers.tracing.spans import (
     NEVER_ENDED,
     Attributes,
-    End,
+    Held,
     SpanError,
     SpanMaker,
     TimedSpan,
     nanoseconds,
 )
 from agentstream.consumers.tracing.tools import ToolSpans
-from agentstream.consumers.tracing.untraced import AttemptSpans
 from agentstream.producers.spans import clean
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
@@ -44,10 +43,6 @@ from agentstream.schemas.events import (
 )
 from agentstream.schemas.messages import Cost, FinishReason, Message
 
-_FIRST_CHUNKS: Final = (PartDelta, PartStarted)
-_SHOWN: Final = frozenset({TurnStarted, TurnEnded, MessageStarted, MessageEnded, ToolStarted, ToolEnded})
-"""Asked first: half of the events are none of them, and to ask for each class takes longer than to make a span."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentFacts:
@@ -61,7 +56,7 @@ class AgentFacts:
     """What it is asked; empty where that is not known."""
 
 
-class TracedAttempt(AttemptSpans):
+class AttemptWriter:
     """Makes spans of what it is told. When it is closed, whatever is open is closed with it."""
 
     def __init__(  # noqa: PLR0913 - what its first span is made of
@@ -73,30 +68,27 @@ class TracedAttempt(AttemptSpans):
         at: int,
         context: Context,
         links: Sequence[Link],
-        when: Callable[[End], None],
+        held: Held,
     ) -> None:
-        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `when` as in `SpanMaker.start`."""
+        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `held` as in `SpanMaker.start`."""
         self._make = make
-        self._when = when
-        self._name = name
-        self._facts = facts
-        self._bill = Bill()
+        self._held = held
+        self._attempt_id = name.attempt_id
+        self._bill: Bill | None = None
         self._turn: TimedSpan | None = None
         self._turn_stopped: int | None = None
         self._chat: ChatSpan | None = None
         self._chats = 0
         self._history = list(facts.messages)
         self._said: list[Output] = []
-        provider, _, model = (facts.model or "").partition("/")
-        self._model: Attributes = (
-            {names.PROVIDER: names.PROVIDERS.get(provider, provider), names.REQUEST_MODEL: model} if model else {}
-        )
+        session_id = clean(name.session_id)
         self._groups: Attributes = {
-            names.SESSION_ID: clean(name.session_id),
-            names.CONVERSATION_ID: clean(name.session_id),
+            names.SESSION_ID: session_id,
+            names.CONVERSATION_ID: session_id,
             names.RUN_ID: name.run_id,
         }
-        self._tools = ToolSpans(make, name.attempt_id, self._groups, when)
+        self._tools = ToolSpans(make, name.attempt_id, self._groups, held)
+        model = _model(facts.model)
         agent = make.agent_name or facts.harness
         self.agent = make.start(
             f"{names.INVOKE_AGENT} {agent}",
@@ -109,62 +101,67 @@ class TracedAttempt(AttemptSpans):
                 names.CLAIM: name.claim,
                 names.ATTEMPT: name.attempt,
                 names.ATTEMPT_ID: name.attempt_id,
-                **self._model,
+                **model,
                 **self._groups,
             },
             at=at,
-            span_id=span_id_of(name.attempt_id, "agent", 0),
+            span_id=span_number_of(name.attempt_id, "agent", 0),
             links=links,
-            when=when,
+            held=held,
         )
-        # Else it is not sampled: what is below would not be recorded either.
-        self._shows = self.agent.is_recording
+        # Each model call says the same when it begins.
+        self._chat_name = f"{names.CHAT} {model.get(names.REQUEST_MODEL, facts.model)}" if facts.model else names.CHAT
+        self._chat_said: Attributes = {
+            names.SPAN_KIND: names.LLM,
+            names.GEN_AI_OPERATION: names.CHAT,
+            names.REQUEST_STREAM: True,
+            **model,
+            **self._groups,
+        }
+        self.shows = self.agent.is_recording
+        """Else it is not sampled, or closed: what is below would not be recorded either."""
         self._show_asked(self.agent, facts.messages)
 
     def saw(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         """It happened then."""
-        if not self._shows:
+        if not self.shows:
             return
-        if isinstance(event, _FIRST_CHUNKS):
-            if self._chat is not None and not self._chat.heard:
+        # Not by `match`: to find that an event is of no such class costs pydantic's classes half a microsecond.
+        if type(event) is PartStarted or type(event) is PartDelta:
+            if self._chat is not None:
                 self._chat.first_chunk(nanoseconds(time))
-        elif type(event) in _SHOWN:
-            self._take(event, time)
+        elif type(event) is TurnStarted:
+            self._begin_turn(event.turn, nanoseconds(time))
+        elif type(event) is TurnEnded:
+            self._end_turn(event, nanoseconds(time))
+        elif type(event) is MessageStarted:
+            if event.role == "assistant" and (self._chat is None or self._chat.stopped is not None):
+                self._begin_chat(nanoseconds(time))
+        elif type(event) is MessageEnded:
+            self._end_message(event, nanoseconds(time))
+        else:
+            self._saw_tool(event, time)
 
-    def _take(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
-        match event:
-            case TurnStarted():
-                self._begin_turn(event.turn, nanoseconds(time))
-            case TurnEnded():
-                self._end_turn(event, nanoseconds(time))
-            case MessageStarted(role="assistant"):
-                if self._chat is None or self._chat.stopped is not None:
-                    self._begin_chat(nanoseconds(time))
-            case MessageEnded():
-                self._end_message(event, nanoseconds(time))
-            case ToolStarted():
-                self._tools.begin(event, nanoseconds(time), self._innermost.context)
-            case ToolEnded():
-                self._tools.end(event, nanoseconds(time))
-            case _:
-                pass
+    def _saw_tool(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
+        if type(event) is ToolStarted:
+            self._tools.begin(event, nanoseconds(time), self._innermost.context)
+        elif type(event) is ToolEnded:
+            self._tools.end(event, nanoseconds(time))
 
-    def lost(self) -> None:
-        """Its worker was lost."""
-        self.agent.set({names.LOST: True})
-
-    def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
+    def close(self, at: int, error: SpanError | None, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""
-        if not self._shows:
+        if not self.shows:
             return
-        self._shows = False
+        self.shows = False
         self._close_turn(at, error or NEVER_ENDED)
-        said: dict[str, str | list[str]] = {}
+        said: dict[str, AttributeValue] = {}
         if reason is not None:
             said[names.FINISH_REASONS] = [reason]
         if cost is not None:
             said |= {names.COST: cost.amount, names.COST_CURRENCY: cost.currency}
-        self.agent.set({**said, **self._make.aggregated_usage(self._bill.usage)})
+        if self._bill is not None:
+            said |= self._make.aggregated_usage(self._bill.usage)
+        self.agent.set(said)
         self._show_said(self.agent, self._said)
         self.agent.end(at, error)
 
@@ -181,13 +178,13 @@ class TracedAttempt(AttemptSpans):
             self.agent.context,
             {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
             at=at,
-            span_id=span_id_of(self._name.attempt_id, "turn", number),
-            when=self._when,
+            span_id=span_number_of(self._attempt_id, "turn", number),
+            held=self._held,
         )
         self._begin_chat(at)
 
     def _end_turn(self, event: TurnEnded, at: int) -> None:
-        self._bill.saw(event)
+        self._count(event)
         self._tools.close(at, NEVER_ENDED)
         if self._chat is not None:
             self._chat.stop(at, event.finish_reason, event.usage)
@@ -213,27 +210,20 @@ class TracedAttempt(AttemptSpans):
         if self._chat is not None:
             self._chat.end(at, None)
         self._chats += 1
-        model = self._facts.model
         span = self._make.start(
-            f"{names.CHAT} {model.partition('/')[2] or model}" if model else names.CHAT,
+            self._chat_name,
             self._innermost.context,
-            {
-                names.SPAN_KIND: names.LLM,
-                names.GEN_AI_OPERATION: names.CHAT,
-                names.REQUEST_STREAM: True,
-                **self._model,
-                **self._groups,
-            },
+            self._chat_said,
             at=at,
             kind=SpanKind.CLIENT,
-            span_id=span_id_of(self._name.attempt_id, "chat", self._chats),
-            when=self._when,
+            span_id=span_number_of(self._attempt_id, "chat", self._chats),
+            held=self._held,
         )
         self._show_asked(span, self._history)
         self._chat = ChatSpan(self._make, span)
 
     def _end_message(self, event: MessageEnded, at: int) -> None:
-        self._bill.saw(event)
+        self._count(event)
         message, content = event.message, self._make.content
         said: list[Output] = [] if message is None else [(message, event.finish_reason)]
         if self._chat is not None and _is_assistants(event):
@@ -242,6 +232,11 @@ class TracedAttempt(AttemptSpans):
         if content is not None and message is not None:
             self._history.append(message)
             self._said += said if message.role == "assistant" else []
+
+    def _count(self, event: MessageEnded | TurnEnded) -> None:
+        if event.usage is not None:
+            self._bill = self._bill or Bill()
+            self._bill.saw(event)
 
     def _show_said(self, span: TimedSpan, said: Sequence[Output]) -> None:
         content = self._make.content
@@ -259,3 +254,9 @@ def _is_assistants(event: MessageEnded) -> bool:
     if event.message is not None:
         return event.message.role == "assistant"
     return event.finish_reason is not None or event.usage is not None
+
+
+def _model(model: str | None) -> Mapping[str, str]:
+    """What spans say of a model `provider/id`; of one without an id nothing."""
+    provider, _, model_id = (model or "").partition("/")
+    return {names.PROVIDER: names.PROVIDERS.get(provider, provider), names.REQUEST_MODEL: model_id} if model_id else {}

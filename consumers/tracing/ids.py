@@ -20,23 +20,27 @@ SpanKey = Literal["agent", "turn", "chat", "tool"]
 
 def trace_id_of(position: Position, timestamp_ms: int) -> str:
     """The trace of a request that brought none: 32 hex digits, the same for each delivery of its record."""
-    return _digest(f"{position}/{timestamp_ms}", 16)
+    return f"{_digest(f'{position}/{timestamp_ms}', 16):032x}"
 
 
 def process_id_of(position: Position, claim: int) -> str:
     """The `process` span of a request under one claim: 16 hex digits."""
-    return _digest(f"{position}/{claim}", 8)
+    return f"{_digest(f'{position}/{claim}', 8):016x}"
 
 
 def span_id_of(attempt_id: str, key: SpanKey, number: int) -> str:
     """The n-th span of its kind in an attempt: 16 hex digits. The sidecar derives `chat` the same way."""
+    return f"{span_number_of(attempt_id, key, number):016x}"
+
+
+def span_number_of(attempt_id: str, key: SpanKey, number: int) -> int:
+    """The same id as a number, which is how OpenTelemetry holds it."""
     return _digest(f"{attempt_id}/{key}/{number}", 8)
 
 
-def _digest(text: str, size: int) -> str:
-    digest = hashlib.sha256(text.encode()).digest()[:size]
+def _digest(text: str, size: int) -> int:
     # All zeros means "no id"; no text is known that gives it, but then nothing would say why a span is missing.
-    return digest.hex() if any(digest) else "1".zfill(2 * size)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:size]) or 1
 
 
 class wanting:  # noqa: N801  # a context manager; from a generator it would cost as much as half a span

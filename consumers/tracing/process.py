@@ -1,26 +1,22 @@
 """The `process` span: what became of one request in one claim, from being taken until its outcome is committed."""
 
-from collections import deque
 from datetime import datetime
-from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
 from agentstream.consumers.numbering import AttemptName
-from agentstream.consumers.tracing.attempt import AgentFacts, TracedAttempt
+from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.tracing.ids import process_id_of, span_id_of, trace_id_of
-from agentstream.consumers.tracing.spans import End, SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
+from agentstream.consumers.tracing.notes import TracedAttempt
+from agentstream.consumers.tracing.spans import Held, SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
 from agentstream.consumers.tracing.untraced import UNTRACED, AttemptSpans
-from agentstream.producers.spans import Sends, clean, parent, trace_of
+from agentstream.producers.spans import Sends, clean, parent, span_context, trace_of
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.headers import CE_ID, TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.trace import TraceContext
-
-MAX_HELD: Final = 256
-"""Spans below one request that wait for its end. An exporter's queue holds 2,048: one long run must not fill it."""
 
 
 class ProcessSpan:
@@ -90,14 +86,18 @@ class TracedProcess(ProcessSpan):
         self._problem: Problem | None = None
         self._attempts: dict[str, TraceContext] = {}
         self._first: TracedAttempt | None = None
+        self._latest: TracedAttempt | None = None
         self._previous: TraceContext | None = None
         self._lost: TraceContext | None = None
-        self._held: list[End] | None = None
-        self._below: deque[End] = deque()
+        self._waits = False
+        self._end: tuple[int, SpanError | None] | None = None
+        self._below = Held()
 
     def named(self, run_id: str, session_id: str | None) -> None:
-        groups = {names.SESSION_ID: clean(session_id), names.CONVERSATION_ID: clean(session_id)} if session_id else {}
-        self._span.set({names.RUN_ID: run_id, **groups})
+        said = {names.RUN_ID: run_id}
+        if session_id:
+            said[names.SESSION_ID] = said[names.CONVERSATION_ID] = clean(session_id)
+        self._span.set(said)
 
     def turn_came(self) -> None:
         self._span.event(names.TURN_CAME, self._make.now())
@@ -114,11 +114,13 @@ class TracedProcess(ProcessSpan):
     def attempt(self, name: AttemptName, facts: AgentFacts, at: datetime) -> AttemptSpans:
         links: list[Link] = []
         if self._previous is not None:
-            links.append(link_to(self._previous, "retried_attempt"))
+            links.append(link_to(span_context(self._previous), "retried_attempt"))
         elif self._lost is not None:
-            links.append(link_to(self._lost, "lost_attempt"))
-        spans = TracedAttempt(
-            self._make, name, facts, at=nanoseconds(at), context=self._span.context, links=links, when=self._hold
+            links.append(link_to(span_context(self._lost), "lost_attempt"))
+        if self._latest is not None:
+            self._latest.write()  # what ended first leaves first
+        spans = self._latest = TracedAttempt(
+            self._make, name, facts, at=nanoseconds(at), above=self._span, links=links, held=self._below
         )
         self._first = self._first or spans
         self._previous = self.attempt_trace(name.attempt_id)
@@ -135,52 +137,39 @@ class TracedProcess(ProcessSpan):
         if status is not None:
             self._span.set({names.RUN_STATUS: status})
         detail = None if self._problem is None or not self._problem.detail else self._make.text(self._problem.detail)
-        self._end(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
+        self._ends(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
 
     def abandoned(self, reason: str, *, began: bool) -> None:
         self._sends.end(reason)
         self._span.set({names.ENDED_BY: reason})
-        self._end(self._make.now(), SpanError(code=reason) if began else None)
+        self._ends(self._make.now(), SpanError(code=reason) if began else None)
 
-    def _end(self, at: int, error: SpanError | None) -> None:
-        self._when_known(lambda: self._leave(at, error))
+    def _ends(self, at: int, error: SpanError | None) -> None:
+        self._end = (at, error)
+        if not self._waits:
+            self._leave(at, error)
         self._make.flush()
 
     def _leave(self, at: int, error: SpanError | None) -> None:
-        while self._below:
-            self._below.popleft()()
-        self._first = None  # it holds this: a cycle, and with it all spans, would wait for Python's collector
+        if self._latest is not None:
+            self._latest.write()
+        self._below.leave()
         self._span.end(at, error)
 
-    def _hold(self, end: End) -> None:
-        """What is below leaves with the request, in one piece. If the worker is killed the next owner writes all of it:
-        what had left by then would be there twice, and its tokens would count twice."""
-        self._below.append(end)
-        if len(self._below) > MAX_HELD:
-            self._below.popleft()()
-
-    def _when_known(self, end: End) -> None:
-        """End a span now, or as soon as it is known which attempt was lost before: no link can be added later."""
-        if self._held is None:
-            end()
-        else:
-            self._held.append(end)
-
     def expect_lost(self) -> None:
-        self._held = []
+        self._waits = True  # no link can be added later
         self._span.event(names.ATTEMPT_LOST, self._make.now())
 
     def lost_was(self, lost: TraceContext | None) -> None:
         if lost is not None:
             self._lost = lost
-            link = link_to(lost, "lost_attempt")
+            link = link_to(span_context(lost), "lost_attempt")
             self._span.link(link)
             if self._first is not None:
                 self._first.agent.link(link)
-        held, self._held = self._held or [], None
-        for end in held:
-            end()
-        if held:
+        self._waits = False
+        if self._end is not None:
+            self._leave(*self._end)
             self._make.flush()
 
 
@@ -221,14 +210,15 @@ def process_span(
         attributes[names.STRIKES] = strikes
     if lost_at is not None:
         attributes[names.LOST] = True
+    caller = None if given is None else span_context(given)
     span = make.start(
         f"{names.PROCESS} {where.topic}",
-        Context() if given is None else parent(given),
+        Context() if caller is None else parent(caller),
         attributes,
         at=make.now() if lost_at is None else lost_at,
         kind=SpanKind.CONSUMER,
-        trace_id=base.trace_id,
-        span_id=span_id,
-        links=[] if given is None else [link_to(given, "request")],
+        trace_id=base.trace_id if caller is None else None,
+        span_id=int(span_id, 16),
+        links=[] if caller is None else [link_to(caller, "request")],
     )
     return TracedProcess(make, span, trace_of(span.span, base), partition=where.partition)

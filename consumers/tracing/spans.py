@@ -1,21 +1,21 @@
 """What spans are made with, and one that can be ended at a time that is past. Nothing here raises into a run."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NoOpTracer, Span, SpanKind, Tracer, set_span_in_context
+from opentelemetry.trace import Link, NoOpTracer, Span, SpanContext, SpanKind, Tracer, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.tracing.content import Content
 from agentstream.consumers.tracing.ids import wanted_span_id, wanting
-from agentstream.producers.spans import clean, failed, span_context
+from agentstream.producers.spans import clean, failed
 from agentstream.schemas import span_names as names
 from agentstream.schemas.messages import Usage
-from agentstream.schemas.trace import TraceContext
 
 Attributes = Mapping[str, AttributeValue]
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -27,13 +27,8 @@ def nanoseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND * 1_000
 
 
-End = Callable[[], None]
-"""Ends a span for good: what is exported then is not written again."""
-
-
-def at_once(end: End) -> None:
-    """The usual time to end a span."""
-    end()
+MAX_HELD: Final = 256
+"""Spans below one request that wait for its end. An exporter's queue holds 2,048: one long run must not fill it."""
 
 
 def _nothing() -> None:
@@ -95,21 +90,21 @@ class SpanMaker:
         *,
         at: int,
         kind: SpanKind = SpanKind.INTERNAL,
-        span_id: str | None = None,
+        span_id: int,
         trace_id: str | None = None,
         links: Sequence[Link] = (),
-        when: Callable[[End], None] = at_once,
+        held: "Held | None" = None,
     ) -> "TimedSpan":
-        """Begin a span `at` an instant, under these ids where they are wanted. The caller ends it.
+        """Begin a span `at` an instant, under this id; `trace_id`: of a root. The caller ends it.
 
-        `when` is handed what ends it for good, and calls that, now or later.
+        `held`: where it waits after its end; None: it leaves at once.
         """
         if trace_id is not None:
-            with wanting(trace_id=trace_id, span_id=span_id):
-                return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
-        token = wanted_span_id.set(None if span_id is None else int(span_id, 16))
+            with wanting(trace_id=trace_id):
+                return self.start(name, context, attributes, at=at, kind=kind, span_id=span_id, links=links, held=held)
+        token = wanted_span_id.set(span_id)
         try:
-            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, when)
+            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, held)
         finally:
             wanted_span_id.reset(token)
 
@@ -167,14 +162,13 @@ def _tokens(usages: Collection[Usage]) -> dict[str, AttributeValue]:
 class TimedSpan:
     """A span that is given all its times. Ended once; what comes after that changes nothing."""
 
-    __slots__ = ("_context", "_ended", "_gone", "_started", "_when", "span")
+    __slots__ = ("_context", "_ended", "_held", "_started", "span")
 
-    def __init__(self, span: Span, started: int, when: Callable[[End], None]) -> None:
+    def __init__(self, span: Span, started: int, held: "Held | None") -> None:
         self.span = span
-        self._when = when
+        self._held = held
         self._started = started
         self._ended = False
-        self._gone = False
         self._context: Context | None = None
 
     @property
@@ -191,19 +185,17 @@ class TimedSpan:
 
     def set(self, attributes: Attributes) -> None:
         """Say more about it."""
-        if self._ended:
-            return  # the SDK would log a warning
-        self.span.set_attributes(attributes)
+        if not self._ended:  # the SDK would log a warning
+            self.span.set_attributes(attributes)
 
     def event(self, name: str, at: int, attributes: Attributes | None = None) -> None:
         """Something happened in it."""
-        if self._ended:
-            return
-        self.span.add_event(name, attributes, max(at, self._started))
+        if not self._ended:
+            self.span.add_event(name, attributes, max(at, self._started))
 
     def link(self, link: Link) -> None:
         """It has to do with another span. Also after its end, as long as it has not left."""
-        if not self._gone:
+        if self.span.is_recording():
             self.span.add_link(link.context, link.attributes)
 
     def seconds(self, at: int) -> float:
@@ -217,13 +209,36 @@ class TimedSpan:
         self._ended = True
         if error is not None:
             failed(self.span, error.code, error.detail)
-        self._when(lambda: self._leave(max(at, self._started)))
+        at = max(at, self._started)
+        if self._held is None:
+            self.span.end(at)
+        else:
+            self._held.take(self.span, at)
 
-    def _leave(self, at: int) -> None:
-        self._gone = True
-        self.span.end(at)
+
+class Held:
+    """What is below a request leaves with it, in one piece. If the worker is killed the next owner writes all of it:
+    what had left by then would be there twice, and its tokens would count twice."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[Span, int]] = deque()
+
+    def take(self, span: Span, at: int) -> None:
+        """It ended then. Of too many the oldest leaves."""
+        self._spans.append((span, at))
+        if len(self._spans) > MAX_HELD:
+            oldest, ended = self._spans.popleft()
+            oldest.end(ended)
+
+    def leave(self) -> None:
+        """Now, in the order in which they ended."""
+        for span, at in self._spans:
+            span.end(at)
+        self._spans.clear()
 
 
-def link_to(trace: TraceContext, what: str) -> Link:
+def link_to(place: SpanContext, what: str) -> Link:
     """A link to another span; `what` it is."""
-    return Link(span_context(trace), {names.LINK: what})
+    return Link(place, {names.LINK: what})

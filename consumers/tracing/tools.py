@@ -1,11 +1,9 @@
 """The spans of an attempt's tool calls."""
 
-from collections.abc import Callable
-
 from opentelemetry.context import Context
 
-from agentstream.consumers.tracing.ids import span_id_of
-from agentstream.consumers.tracing.spans import NEVER_ENDED, Attributes, End, SpanError, SpanMaker, TimedSpan
+from agentstream.consumers.tracing.ids import span_number_of
+from agentstream.consumers.tracing.spans import NEVER_ENDED, Attributes, Held, SpanError, SpanMaker, TimedSpan
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import ToolEnded, ToolStarted
 
@@ -13,12 +11,12 @@ from agentstream.schemas.events import ToolEnded, ToolStarted
 class ToolSpans:
     """Tool calls by their ids; several may be under way at once."""
 
-    def __init__(self, make: SpanMaker, attempt_id: str, groups: Attributes, when: Callable[[End], None]) -> None:
-        """`groups`: what each of them says; `when` as in `SpanMaker.start`."""
+    def __init__(self, make: SpanMaker, attempt_id: str, groups: Attributes, held: Held) -> None:
+        """`groups`: what each of them says; `held` as in `SpanMaker.start`."""
         self._make = make
         self._attempt_id = attempt_id
         self._groups = groups
-        self._when = when
+        self._held = held
         self._open: dict[str, TimedSpan] = {}
         self._started = 0
 
@@ -41,8 +39,8 @@ class ToolSpans:
                 **self._groups,
             },
             at=at,
-            span_id=span_id_of(self._attempt_id, "tool", self._started),
-            when=self._when,
+            span_id=span_number_of(self._attempt_id, "tool", self._started),
+            held=self._held,
         )
         if make.content is not None and tool.is_recording:
             tool.set(make.both(names.TOOL_ARGUMENTS, names.INPUT_VALUE, make.content.value(event.arguments)))

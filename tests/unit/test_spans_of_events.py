@@ -4,13 +4,13 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from opentelemetry.sdk.trace import Span, SpanProcessor
 
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.tracing.content import Content
-from agentstream.consumers.tracing.process import MAX_HELD
-from agentstream.consumers.tracing.spans import SpanError, nanoseconds
+from agentstream.consumers.tracing.spans import MAX_HELD, SpanError, nanoseconds
 from agentstream.schemas import span_names as names
 from agentstream.schemas.events import (
     MessageEnded,
@@ -46,6 +46,16 @@ def told(*events: ReadEvent, error: str | None = None) -> list[SpanSeen]:
 
 
 ANSWER = Message.of_text("assistant", "hi")
+
+
+class Begun(SpanProcessor):
+    """Notes the names of spans that begin."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def on_start(self, span: Span, parent_context: object = None) -> None:
+        self._names.append(span.name)
 
 
 def test_a_model_call_that_broke_off_is_closed_with_the_error_that_its_attempt_ends_with() -> None:
@@ -164,3 +174,21 @@ def test_a_model_call_shows_what_the_model_was_given_and_what_it_said() -> None:
         ("assistant", "tool_call"),
         ("assistant", "stop"),
     ]
+
+
+@pytest.mark.parametrize("content", [None, Content(Redactor([]))])
+def test_spans_are_made_when_their_request_ends_but_at_once_where_they_show_what_was_said(
+    content: Content | None,
+) -> None:
+    # Made one by one between other work they take three times as long. But what was said takes milliseconds to show:
+    # the loop would stand still at a commit of 300 runs.
+    recorder, begun = Recorder(), list[str]()
+    recorder.provider.add_span_processor(Begun(begun))
+    process = process_of(recorder.maker(content=content), Scene().admitted())
+    spans = process.attempt(NAME, AgentFacts(model="p/m", harness="h"), START)
+    spans.saw(TurnStarted(turn=1), START)
+    made = ["process t", "invoke_agent h", "turn 1", "chat m"]
+    assert begun == (made[:1] if content is None else made)
+    spans.close(nanoseconds(START), None, reason="stop", cost=None)
+    process.committed("completed", None)
+    assert begun == made
