@@ -1,4 +1,4 @@
-"""What a worker holds while 100,000 requests pass: memory, tasks, and the metadata of its commits."""
+"""What a worker holds while 200,000 requests pass: memory, tasks, and the metadata of its commits."""
 
 import asyncio
 import gc
@@ -15,13 +15,14 @@ from tests.chaos.inside import plan_of, serving
 
 pytestmark = [pytest.mark.bench, pytest.mark.kafka]
 
-REQUESTS = int(os.environ.get("BENCH_LONG_HAUL", "100000"))
+REQUESTS = int(os.environ.get("BENCH_LONG_HAUL", "200000"))
+"""The window of finished runs, 10,000 in each partition, is full after 80,000: memory grows until then, and no more."""
 PARTITIONS = 8
 MIB = 1024 * 1024
 
 
 @pytest.mark.timeout(1_800)
-async def test_a_hundred_thousand_requests(kafka: str, topics: str, tmp_path: Path) -> None:
+async def test_two_hundred_thousand_requests(kafka: str, topics: str, tmp_path: Path) -> None:
     process = psutil.Process()
     seen = list[tuple[int, float, int]]()
     longest = 0
@@ -41,7 +42,7 @@ async def test_a_hundred_thousand_requests(kafka: str, topics: str, tmp_path: Pa
                 longest = max([longest, *(len(each.metadata) for each in committed)])
                 seen.append((done, process.memory_info().rss / MIB, len(asyncio.all_tasks())))
     gc.collect()
-    with report("100,000 requests") as page:
+    with report("long haul") as page:
         for share in (0.1, 0.5, 1.0):
             at, rss, tasks = next(each for each in seen if each[0] >= share * REQUESTS)
             page.figure(f"memory after {at:,}", "MiB", rss)
