@@ -2,15 +2,14 @@
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
-from opentelemetry.sdk.trace import ReadableSpan
 
 from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Batching
 from agentstream.infra.telemetry.exporters import CountingSpanExporter
-from agentstream.infra.telemetry.recorded import RecordedSpan, held_by
+from agentstream.infra.telemetry.recorded import RecordedSpan
 
 TARGET = "agentstream.trace_target"
 """Attribute that names the target of a span and of those below it."""
@@ -31,7 +30,7 @@ class BoundedProcessor:
         self._exporter = exporter
         self._batch = batching.batch
         self._delay_s = batching.delay_ms / 1_000
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[RecordedSpan] = deque()
         self._asked = threading.Event()
         """Something is to be done: a flush, a full batch, the end."""
         self._full = threading.Event()
@@ -40,10 +39,10 @@ class BoundedProcessor:
         self._thread = threading.Thread(target=self._serve, name=f"export {delivery.name}", daemon=True)
         self._thread.start()
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def on_end(self, span: RecordedSpan) -> None:
         """Queue a span that is sampled, or drop and count it."""
         # One that ends after the last export was admitted and never leaves: the books count it as not sent.
-        if _is_sampled(span) and self.delivery.admit(held_by(span)) and not self._ending:
+        if span.is_sampled and self.delivery.admit(span.size) and not self._ending:
             self._queue.append(span)
             if len(self._queue) >= self._batch and not self._full.is_set():
                 self._full.set()
@@ -107,6 +106,11 @@ class RoutedProcessor:
         self._exclusive = exclusive
         # Of open spans only, and only of those with a target: a handful, whatever becomes of their ends.
         self._open: dict[int, str] = {}
+        places = (*local, *default)
+        self.take: Callable[[RecordedSpan], None] = (
+            places[0].on_end if len(places) == 1 and not targets else self.on_end
+        )
+        """Takes a span that has ended: where there is but one place for all, that one does."""
 
     def on_start(self, span: RecordedSpan) -> None:
         """Remember the target of a span that has one."""
@@ -126,7 +130,3 @@ class RoutedProcessor:
         if named not in self._exclusive:
             for processor in self._default:
                 processor.on_end(span)
-
-
-def _is_sampled(span: ReadableSpan) -> bool:
-    return span.context is not None and span.context.trace_flags.sampled

@@ -9,6 +9,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, ParentBasedTraceIdRatio
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
     Link,
     NonRecordingSpan,
     Span,
@@ -18,18 +20,21 @@ from opentelemetry.trace import (
     Tracer,
     TracerProvider,
     get_current_span,
+    set_span_in_context,
     use_span,
 )
 from opentelemetry.util.types import Attributes
 
 from agentstream.infra.telemetry.processors import RoutedProcessor
-from agentstream.infra.telemetry.recorded import RecordedSpan
+from agentstream.infra.telemetry.recorded import Limits, RecordedSpan
 
 if TYPE_CHECKING:
     from opentelemetry.util._decorator import _AgnosticContextManager
 
 _INHERITING: Final = (ParentBased, ParentBasedTraceIdRatio)
-"""Samplers that, as the environment makes them, record what is below a local span that is recorded."""
+"""Samplers that, as the environment makes them, record what is below a span that is sampled."""
+_SAMPLED: Final = (TraceFlags.SAMPLED, TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
+"""Flags that go on as they are; others lose what is not known of them."""
 
 
 class RecordingTracer(Tracer):
@@ -39,16 +44,19 @@ class RecordingTracer(Tracer):
         self,
         provider: sdk.TracerProvider,
         processor: RoutedProcessor,
-        limits: sdk.SpanLimits,
+        limits: Limits,
         scope: InstrumentationScope,
     ) -> None:
-        self.processor = processor
+        self.take = processor.take
         self.limits = limits
         self.scope = scope
         self.resource: Resource = provider.resource
+        self._processor = processor
         self._sampler = provider.sampler
         self._inherits = type(provider.sampler) in _INHERITING
         self._ids = provider.id_generator
+        # Under which a context has its span: asked for by the API's function, it takes three calls each time.
+        (self._key,) = set_span_in_context(INVALID_SPAN, Context())
 
     def start_span(  # noqa: PLR0913, PLR0917 - the API's
         self,
@@ -62,30 +70,48 @@ class RecordingTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> Span:
         """Begin one, if the sampler wants it. The caller ends it."""
-        above = get_current_span(context)
-        parent: SpanContext | None
-        if isinstance(above, RecordedSpan) and self._inherits:
-            parent = above.context
-            span_id = self._ids.generate_span_id()
-            place = SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+        above = get_current_span() if context is None else context.get(self._key)
+        # A recorded one is told at once: its abstract base asks in Python.
+        given = above if type(above) is RecordedSpan or isinstance(above, Span) else INVALID_SPAN
+        parent = given.get_span_context() if self._inherits else INVALID_SPAN_CONTEXT
+        trace_id, _, _, flags, state, is_valid = parent  # a tuple: each of its properties is a call
+        if is_valid and flags in _SAMPLED:
+            place = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state)
+            span = RecordedSpan(self, name, place, parent, kind, attributes, start_time)
         else:
-            given = above.get_span_context()
-            parent = given if given.is_valid else None
-            trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
-            result = self._sampler.should_sample(context, trace_id, name, kind, attributes, links)
-            is_random = self._ids.is_trace_id_random() if parent is None else parent.trace_flags.random_trace_id
-            flags = TraceFlags.RANDOM_TRACE_ID if is_random else TraceFlags.DEFAULT
-            if result.decision is Decision.RECORD_AND_SAMPLE:
-                flags |= TraceFlags.SAMPLED
-            place = SpanContext(trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state)
-            if result.decision is Decision.DROP:
-                return NonRecordingSpan(place)
-            attributes = result.attributes
-        span = RecordedSpan(self, name, place, parent, kind, attributes, start_time)
+            asked = self._asked(name, context, kind, attributes, links, start_time)
+            if not isinstance(asked, RecordedSpan):
+                return asked
+            span = asked
         for link in links or ():
             span.add_link(link.context, link.attributes)
-        if self.processor.has_targets:
-            self.processor.on_start(span)
+        if self._processor.has_targets:
+            self._processor.on_start(span)
+        return span
+
+    def _asked(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: Sequence[Link] | None,
+        start_time: int | None,
+    ) -> Span:
+        """As the sampler decides it."""
+        given = get_current_span(context).get_span_context()
+        parent = given if given.is_valid else None
+        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
+        result = self._sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        is_random = self._ids.is_trace_id_random() if parent is None else parent.trace_flags.random_trace_id
+        flags = TraceFlags.RANDOM_TRACE_ID if is_random else TraceFlags.DEFAULT
+        if result.decision is Decision.RECORD_AND_SAMPLE:
+            flags |= TraceFlags.SAMPLED
+        place = SpanContext(trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state)
+        if result.decision is Decision.DROP:
+            return NonRecordingSpan(place)
+        span = RecordedSpan(self, name, place, parent, kind, result.attributes, start_time)
+        span.is_sampled = result.decision is Decision.RECORD_AND_SAMPLE
         return span
 
     def start_as_current_span(  # noqa: PLR0913, PLR0917 - the API's
@@ -113,7 +139,7 @@ class RecordingProvider(TracerProvider):
         limits that cannot be used."""
         self._provider = provider
         self._processor = processor
-        self._limits = sdk.SpanLimits()
+        self._limits = Limits(sdk.SpanLimits())
 
     def get_tracer(
         self,
