@@ -87,7 +87,7 @@ class AttemptWriter:
             names.CONVERSATION_ID: session_id,
             names.RUN_ID: name.run_id,
         }
-        self._tools = ToolSpans(make, name.attempt_id, self._groups, held)
+        self._tools: ToolSpans | None = None
         model = _model(facts.model)
         agent = make.agent_name or facts.harness
         self.agent = make.start(
@@ -144,8 +144,10 @@ class AttemptWriter:
 
     def _saw_tool(self, event: HarnessEvent | ReadEvent, time: datetime) -> None:
         if type(event) is ToolStarted:
+            if self._tools is None:
+                self._tools = ToolSpans(self._make, self._attempt_id, self._groups, self._held)
             self._tools.begin(event, nanoseconds(time), self._innermost.context)
-        elif type(event) is ToolEnded:
+        elif type(event) is ToolEnded and self._tools is not None:
             self._tools.end(event, nanoseconds(time))
 
     def close(self, at: int, error: SpanError | None, reason: FinishReason | None, cost: Cost | None) -> None:
@@ -185,7 +187,8 @@ class AttemptWriter:
 
     def _end_turn(self, event: TurnEnded, at: int) -> None:
         self._count(event)
-        self._tools.close(at, NEVER_ENDED)
+        if self._tools is not None:
+            self._tools.close(at, NEVER_ENDED)
         if self._chat is not None:
             self._chat.stop(at, event.finish_reason, event.usage)
         self._turn_stopped = at
@@ -196,7 +199,8 @@ class AttemptWriter:
     def _close_turn(self, at: int, error: SpanError | None) -> None:
         """End what is open with this error; what has stopped by itself ended when it stopped, and well unless it broke
         off: then the error is the first that is known of why."""
-        self._tools.close(at, error or NEVER_ENDED)
+        if self._tools is not None:
+            self._tools.close(at, error or NEVER_ENDED)
         broken = self._chat is not None and self._chat.broken_off
         if self._chat is not None:
             self._chat.end(at, error)

@@ -39,6 +39,8 @@ class TracedAttempt(AttemptSpans):
     Kafka. Spans that take 80 µs a run in a loop took 200 there; made at a commit, one run after the other, they do not.
     """
 
+    __slots__ = ("__weakref__", "_begin", "_end", "_in_pieces", "_is_open", "_most", "_notes", "_writer")
+
     def __init__(  # noqa: PLR0913 - what its first span is made of
         self,
         make: SpanMaker,

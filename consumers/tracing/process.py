@@ -78,11 +78,34 @@ class ProcessSpan:
 class TracedProcess(ProcessSpan):
     """Makes spans of what it is told. Its methods mean what they mean above."""
 
+    # What it is told goes into the span at its end, with all that is below: see `TracedAttempt`.
+    __slots__ = (
+        "__weakref__",
+        "_attempts",
+        "_below",
+        "_end",
+        "_first",
+        "_happened",
+        "_latest",
+        "_lost",
+        "_make",
+        "_partition",
+        "_previous",
+        "_problem",
+        "_said",
+        "_sends",
+        "_span",
+        "_waits",
+    )
+
     def __init__(self, make: SpanMaker, span: TimedSpan, trace: TraceContext, *, partition: int) -> None:
         super().__init__(trace)
         self._make = make
         self._span = span
-        self._sends = Sends(make.tracer, trace, span.context, partition=partition)
+        self._partition = partition
+        self._said: dict[str, str | bool] = {}
+        self._happened: list[tuple[str, int]] = []
+        self._sends: Sends | None = None
         self._problem: Problem | None = None
         self._attempts: dict[str, TraceContext] = {}
         self._first: TracedAttempt | None = None
@@ -94,16 +117,16 @@ class TracedProcess(ProcessSpan):
         self._below = Held()
 
     def named(self, run_id: str, session_id: str | None) -> None:
-        said = {names.RUN_ID: run_id}
+        said = self._said
+        said[names.RUN_ID] = run_id
         if session_id:
             said[names.SESSION_ID] = said[names.CONVERSATION_ID] = clean(session_id)
-        self._span.set(said)
 
     def turn_came(self) -> None:
-        self._span.event(names.TURN_CAME, self._make.now())
+        self._happened.append((names.TURN_CAME, self._make.now()))
 
     def duplicate(self) -> None:
-        self._span.set({names.DUPLICATE: True})
+        self._said[names.DUPLICATE] = True
 
     def attempt_trace(self, attempt_id: str) -> TraceContext:
         found = self._attempts.get(attempt_id)
@@ -127,38 +150,46 @@ class TracedProcess(ProcessSpan):
         return spans
 
     def send_trace(self, topic: str) -> TraceContext:
+        if self._sends is None:
+            self._sends = Sends(self._make.tracer, self.trace, self._span.context, partition=self._partition)
         return self._sends.trace(topic)
 
     def concluded(self, problem: Problem | None) -> None:
         self._problem = problem
 
     def committed(self, status: str | None, code: str | None) -> None:
-        self._sends.end()
         if status is not None:
-            self._span.set({names.RUN_STATUS: status})
-        detail = None if self._problem is None or not self._problem.detail else self._make.text(self._problem.detail)
-        self._ends(self._make.now(), None if code is None else SpanError(code=code, detail=detail))
+            self._said[names.RUN_STATUS] = status
+        if code is None:
+            self._ends(None)
+        else:
+            detail = self._problem.detail if self._problem is not None else None
+            self._ends(SpanError(code=code, detail=self._make.text(detail) if detail else None))
 
     def abandoned(self, reason: str, *, began: bool) -> None:
-        self._sends.end(reason)
-        self._span.set({names.ENDED_BY: reason})
-        self._ends(self._make.now(), SpanError(code=reason) if began else None)
+        self._said[names.ENDED_BY] = reason
+        self._ends(SpanError(code=reason) if began else None, unsent=reason)
 
-    def _ends(self, at: int, error: SpanError | None) -> None:
-        self._end = (at, error)
+    def _ends(self, error: SpanError | None, *, unsent: str | None = None) -> None:
+        if self._sends is not None:
+            self._sends.end(unsent)
+        self._end = (self._make.now(), error)
         if not self._waits:
-            self._leave(at, error)
+            self._leave(*self._end)
         self._make.flush()
 
     def _leave(self, at: int, error: SpanError | None) -> None:
         if self._latest is not None:
             self._latest.write()
         self._below.leave()
+        self._span.set(self._said)
+        for name, when in self._happened:
+            self._span.event(name, when)
         self._span.end(at, error)
 
     def expect_lost(self) -> None:
         self._waits = True  # no link can be added later
-        self._span.event(names.ATTEMPT_LOST, self._make.now())
+        self._happened.append((names.ATTEMPT_LOST, self._make.now()))
 
     def lost_was(self, lost: TraceContext | None) -> None:
         if lost is not None:
