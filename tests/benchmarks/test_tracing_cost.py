@@ -1,7 +1,7 @@
 """What tracing costs: a backlog through one worker without spans, with all of them exported, to a collector that hangs.
 
 Through a real Kafka, from requests on a topic to results on a topic, as a worker is used. Its runs do nothing: a
-scripted one takes half a millisecond, and makes eight spans as one does that calls a model for a minute. So this is the
+scripted one takes 0.4 ms, and makes eight spans as one does that calls a model for a minute. So this is the
 worst case. The worker, the collector and the broker are processes of their own, and share the machine.
 """
 
@@ -21,7 +21,8 @@ from tests.benchmarks.frame import report
 pytestmark = [pytest.mark.bench, pytest.mark.kafka]
 
 PARTITIONS = 4
-RUNS = 1_500
+RUNS = 6_000
+"""Of 1,500 nearly all stood in the first transactions: 6,437 runs/s from first to last, at 0.5 ms each."""
 ROUNDS = 3
 SPANS = 8
 """Of a run: `process`, `invoke_agent`, two turns of a `chat` each, a tool, one `send`."""
@@ -31,6 +32,8 @@ OPTIONS: dict[str, JsonValue] = {
 }
 WANTED = {"exported": 75, "hanging": 70}
 """Percent of the throughput without spans, on a machine that has two cores for it: shown, since others may use them."""
+MOST_BUSY = 1.3
+"""Cores. A worker is one thread and a little: a rate that keeps more of them busy is measured wrongly."""
 
 
 @dataclass(kw_only=True)
@@ -59,6 +62,11 @@ def exporting_to(place: Collector) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": place.endpoint, "OTEL_METRICS_EXPORTER": "none"}
 
 
+def run_us(worked: Worked, start_ms: float) -> float:
+    """Processor time for one of them, the worker's start taken off."""
+    return 1_000 * (worked.life_ms - start_ms) / RUNS
+
+
 @pytest.mark.timeout(900)
 async def test_what_tracing_costs(kafka: str, topics: str, tmp_path: Path) -> None:
     stage = Stage(kafka=kafka, prefix=topics, home=tmp_path)
@@ -75,12 +83,15 @@ async def test_what_tracing_costs(kafka: str, topics: str, tmp_path: Path) -> No
             for way, variables in ways.items():
                 worked[way].append(await stage.work_off(RUNS, variables))
         rates = {way: max(each.per_second for each in found) for way, found in worked.items()}
-        cpu_us = {
-            way: min(1_000 * (each.life_ms - starts[way]) / RUNS for each in found) for way, found in worked.items()
+        cpu_us = {way: min(run_us(each, starts[way]) for each in found) for way, found in worked.items()}
+        busy = {
+            way: max(each.per_second * run_us(each, starts[way]) / 1e6 for each in found)
+            for way, found in worked.items()
         }
         for way in ways:
             page.figure(f"spans {way}", "runs/s", rates[way])
             page.figure(f"spans {way}, the worker's processor time for a run", "µs", cpu_us[way])
+            page.figure(f"spans {way}, cores that both together keep busy, at most", "", busy[way])
         for way, wanted in WANTED.items():
             page.figure(f"spans {way}, of the throughput (wanted: {wanted})", "%", 100 * rates[way] / rates["none"])
             page.figure(f"spans {way}, by processor time alone", "%", 100 * cpu_us["none"] / cpu_us[way])
@@ -88,3 +99,4 @@ async def test_what_tracing_costs(kafka: str, topics: str, tmp_path: Path) -> No
         page.figure("spans exported that arrived", "%", 100 * arrived / (SPANS * (RUNS * ROUNDS + 1)))
     # Dropped ones cost nothing: the figures hold for a worker that loses none.
     assert arrived == SPANS * (RUNS * ROUNDS + 1)
+    assert max(busy.values()) < MOST_BUSY
