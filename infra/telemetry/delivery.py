@@ -68,6 +68,9 @@ class Delivery:
         self.where = where
         self.capacity = room.count
         self._max_bytes = room.size
+        # Worked out once: a collector that hangs has each span dropped.
+        self._too_many = f"more than {room.count:,} wait"
+        self._too_large = f"more than {room.size:,} bytes wait"
         self._what = what
         self._calm_s = calm_s
         self._clock = clock
@@ -108,8 +111,7 @@ class Delivery:
                 self._held_bytes += size
                 return True
             self._dropped += 1
-            full = self._pending >= self.capacity
-            line = self._lost(f"more than {f'{self.capacity:,}' if full else f'{self._max_bytes:,} bytes'} wait")
+            line = self._lost(self._too_many if self._pending >= self.capacity else self._too_large)
         _say(line)
         return False
 
