@@ -50,15 +50,15 @@ def trace_of(span: Span, base: TraceContext) -> TraceContext:
 
     Baggage goes on as it is, tracestate too unless a sampler wrote to it.
     """
-    found = span.get_span_context()
-    if not found.is_valid:
+    trace_id, span_id, _, flags, state, is_valid = span.get_span_context()  # a tuple: each of its properties is a call
+    if not is_valid:
         return base
-    changed = bool(base.tracestate or found.trace_state) and found.trace_state != _state(base.tracestate)
+    changed = bool(base.tracestate or state) and state != _state(base.tracestate)
     return TraceContext(
-        trace_id=f"{found.trace_id:032x}",
-        span_id=f"{found.span_id:016x}",
-        flags=f"{found.trace_flags:02x}",
-        tracestate=(found.trace_state.to_header() or None) if changed else base.tracestate,
+        trace_id=f"{trace_id:032x}",
+        span_id=f"{span_id:016x}",
+        flags=f"{flags:02x}",
+        tracestate=(state.to_header() or None) if changed else base.tracestate,
         baggage=base.baggage,
     )
 

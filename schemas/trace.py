@@ -7,7 +7,7 @@ https://www.w3.org/TR/trace-context/ (version 00; higher versions are read as fa
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 _TRACEPARENT = re.compile(r"^(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
@@ -63,11 +63,18 @@ class TraceContext:
 
     def child(self) -> Self:
         """A new span id in the same trace."""
-        return replace(self, span_id=secrets.token_hex(8))
+        return self.with_span(secrets.token_hex(8))
 
     def with_span(self, span_id: str) -> Self:
         """A given span, 16 hex digits, of the same trace."""
-        return replace(self, span_id=span_id)
+        # Each attempt has one: `replace` goes through the fields one by one, in Python.
+        return type(self)(
+            trace_id=self.trace_id,
+            span_id=span_id,
+            flags=self.flags,
+            tracestate=self.tracestate,
+            baggage=self.baggage,
+        )
 
     def to_headers(self) -> list[tuple[str, bytes]]:
         """`traceparent` and, where present, `tracestate` and `baggage`."""
