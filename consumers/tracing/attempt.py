@@ -59,25 +59,6 @@ class AgentFacts:
 class AttemptWriter:
     """Makes spans of what it is told. When it is closed, whatever is open is closed with it."""
 
-    __slots__ = (
-        "_attempt_id",
-        "_bill",
-        "_chat",
-        "_chat_name",
-        "_chat_said",
-        "_chats",
-        "_groups",
-        "_held",
-        "_history",
-        "_make",
-        "_said",
-        "_tools",
-        "_turn",
-        "_turn_stopped",
-        "agent",
-        "shows",
-    )
-
     def __init__(  # noqa: PLR0913 - what its first span is made of
         self,
         make: SpanMaker,

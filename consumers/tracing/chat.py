@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from opentelemetry.util.types import AttributeValue
+
 from agentstream.consumers.tracing.spans import SpanError, SpanMaker, TimedSpan
 from agentstream.schemas import span_names as names
 from agentstream.schemas.messages import FinishReason, Usage
@@ -46,15 +48,16 @@ class ChatSpan:
 
     def end(self, at: int, error: SpanError | None) -> None:
         """Close it: when it stopped, or now; with the error if it did not stop, or broke off."""
-        usages = [] if self._usage is None else [self._usage]
-        said: dict[str, str | list[str]] = {}
+        said: dict[str, AttributeValue] = {}
         if self._reason is not None:
             said[names.FINISH_REASONS] = [self._reason]
         if self._usage is not None:
             said[names.RESPONSE_MODEL] = self._make.text(self._usage.model)
             if self._make.openinference:
                 said[names.LLM_MODEL] = said[names.RESPONSE_MODEL]
-        self.span.set({**said, **self._make.usage(usages), **self._make.llm_usage(usages)})
+            said |= self._make.usage([self._usage])
+            said |= self._make.llm_usage([self._usage])
+        self.span.set(said)
         if self.stopped is None:
             self.span.end(at, error)
         else:

@@ -76,27 +76,10 @@ class ProcessSpan:
 
 
 class TracedProcess(ProcessSpan):
-    """Makes spans of what it is told. Its methods mean what they mean above."""
+    """Makes spans of what it is told. Its methods mean what they mean above.
 
-    # What it is told goes into the span at its end, with all that is below: see `TracedAttempt`.
-    __slots__ = (
-        "__weakref__",
-        "_attempts",
-        "_below",
-        "_end",
-        "_first",
-        "_happened",
-        "_latest",
-        "_lost",
-        "_make",
-        "_partition",
-        "_previous",
-        "_problem",
-        "_said",
-        "_sends",
-        "_span",
-        "_waits",
-    )
+    What it is told goes into its span at the end, with all that is below: `TracedAttempt` says why.
+    """
 
     def __init__(self, make: SpanMaker, span: TimedSpan, trace: TraceContext, *, partition: int) -> None:
         super().__init__(trace)
