@@ -99,7 +99,7 @@ class TracedAttempt(AttemptSpans):
                 self.write()
 
     def write(self) -> None:
-        """Make spans of what was noted. The sampler may want none of them."""
+        """Make spans of what was noted."""
         writer, notes = self._writing, self._notes
         self._notes = []
         for event, time in notes:
@@ -108,7 +108,6 @@ class TracedAttempt(AttemptSpans):
             at, error, reason, cost = self._end
             self._end = None
             writer.close(at, error, reason, cost)
-        self._is_open = self._is_open and writer.shows
 
     @property
     def _writing(self) -> AttemptWriter:

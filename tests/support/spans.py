@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.tracing.process import ProcessSpan, process_span
@@ -22,10 +23,11 @@ class Recorder:
     """A tracer, and what it recorded."""
 
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    sampler: Sampler | None = None
     flushed: int = 0
 
     def __post_init__(self) -> None:
-        self.provider = TracerProvider(id_generator=WantedIds(), shutdown_on_exit=False)
+        self.provider = TracerProvider(self.sampler, id_generator=WantedIds(), shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def maker(self, **given: object) -> SpanMaker:

@@ -2,12 +2,17 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import Span, SpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.redaction import Redactor
+from agentstream.consumers.tracing import notes
 from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.tracing.content import Content
 from agentstream.consumers.tracing.spans import MAX_HELD, SpanError, nanoseconds
@@ -192,3 +197,61 @@ def test_spans_are_made_when_their_request_ends_but_at_once_where_they_show_what
     spans.close(nanoseconds(START), None, reason="stop", cost=None)
     process.committed("completed", None)
     assert begun == made
+
+
+def test_each_model_call_has_a_first_chunk_and_no_second() -> None:
+    def turn(number: int) -> list[ReadEvent]:
+        piece = PartDelta(turn=number, message_id="m", part_index=0, part_type="text", delta="h")
+        return [TurnStarted(turn=number), piece, piece, TurnEnded(turn=number, finish_reason="stop")]
+
+    spans = told(*turn(1), *turn(2))
+    calls = [span for span in spans if span.name == "chat m"]
+    assert [[(event.name, event.time_ns - call.start_ns) for event in call.events] for call in calls] == [
+        [(names.FIRST_CHUNK, 10**9)],
+        [(names.FIRST_CHUNK, 10**9)],
+    ]
+
+
+class NotTheRequest(Sampler):
+    """As somebody's own might be."""
+
+    def should_sample(self, parent_context: object, trace_id: int, name: str, *_: object) -> SamplingResult:
+        return SamplingResult(Decision.DROP if name.startswith("process") else Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "not the request"
+
+
+def test_a_sampler_that_wants_only_what_is_below_a_request_gets_that() -> None:
+    recorder = Recorder(sampler=NotTheRequest())
+    process = process_of(recorder.maker(), Scene().admitted())
+    spans = process.attempt(NAME, AgentFacts(model="p/m", harness="h"), START)
+    spans.saw(TurnStarted(turn=1), START)
+    spans.close(nanoseconds(START), None, reason="stop", cost=None)
+    process.committed("completed", None)
+    assert tree(recorder.spans) == ["invoke_agent h", "  turn 1 !never_ended", "    chat m !never_ended"]
+
+
+calls = st.sampled_from("ab")
+events: st.SearchStrategy[ReadEvent] = st.one_of(
+    st.builds(TurnStarted, turn=st.just(0)),
+    st.builds(TurnEnded, finish_reason=st.sampled_from(("stop", "tool_call", "error"))),
+    st.builds(MessageStarted, message_id=st.just("m")),
+    st.builds(MessageEnded, message_id=st.just("m"), message=st.sampled_from((None, ANSWER))),
+    st.builds(PartDelta, message_id=st.just("m"), part_index=st.just(0), part_type=st.just("text"), delta=st.just("h")),
+    st.builds(ToolStarted, tool_call_id=calls, tool_name=st.just("read")),
+    st.builds(ToolEnded, tool_call_id=calls, tool_name=st.just("read"), duration_ms=st.just(1)),
+)
+
+
+@given(st.lists(events, max_size=30), st.integers(1, 9))
+@settings(max_examples=60)
+def test_spans_are_the_same_however_many_events_are_noted_before_they_are_made(
+    found: list[ReadEvent], most: int
+) -> None:
+    numbered = [
+        TurnStarted(turn=number) if isinstance(event, TurnStarted) else event for number, event in enumerate(found, 1)
+    ]
+    at_the_end = told(*numbered)
+    with mock.patch.object(notes, "MAX_NOTES", most):
+        assert told(*numbered) == at_the_end
