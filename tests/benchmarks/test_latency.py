@@ -129,7 +129,7 @@ async def visible_transactions(fleet: Fleet, *, in_order: bool = False) -> list[
     producer = transactional_producer(fleet.connection, f"{fleet.prefix}bare", max_request_size=MAX_REQUEST_BYTES)
     async with producer, seeing(fleet.connection, back, key_of) as seen:
         for number in range(WARM_UP + TIMES):
-            began, key = time.time(), f"t{number}".encode()
+            began, key = time.time(), f"{'in order' if in_order else 'beside'} {number}".encode()
             async with producer.transaction():
                 sent = await producer.send(back, b"x" * 1_000, key=key, partition=0)
                 if in_order:
