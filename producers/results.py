@@ -151,6 +151,12 @@ async def _translated(deadline: float, *, in_doubt: bool) -> AsyncIterator[None]
         raise Fenced(f"{type(error).__name__}") from error
     except _REFUSALS as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Of aiokafka's own making, such as of a sender that was refused its rights: it ended the whole worker.
+        raise Interrupted("the producer gave up", in_doubt=in_doubt) from error
     except TimeoutError as error:
         raise Interrupted("no answer in time", in_doubt=in_doubt) from error
     except (KafkaError, AssertionError, IllegalOperation, OSError) as error:
