@@ -9,6 +9,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from agentstream.consumers.lenient import Unreadable, be_lenient
 from agentstream.producers.connection import KafkaConnection
+from agentstream.producers.kafka import look_at
 from agentstream.schemas.records import Position, Record
 
 STOP_SECONDS = 5.0
@@ -111,7 +112,8 @@ async def stop_consumer(consumer: Consumer) -> None:
     """Stop a consumer in bounded time, whatever state it is in.
 
     aiokafka's own `stop()` raises CancelledError, and leaves tasks and sockets behind, if it finds a fetch that waits
-    to be tried again: it cancels that task and awaits it. To its caller that looks like a cancellation of his own.
+    to be tried again: it cancels that task and awaits it. To its caller that looks like a cancellation of his own. So
+    does closing its connections again where a `stop()` that waited for them was cut short: it ended a whole worker.
     """
     stopping = asyncio.ensure_future(consumer.stop())
     try:
@@ -132,7 +134,10 @@ async def _end_pieces(consumer: Consumer) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
-    await consumer._client.close()
+    closing = asyncio.ensure_future(consumer._client.close())
+    await asyncio.wait({closing}, timeout=STOP_SECONDS)
+    closing.cancel()
+    look_at(closing)
 
 
 def to_record(raw: Any) -> Record:

@@ -129,12 +129,6 @@ class Partition:
                 log.warning("partition %d could not be acquired, trying again: %s", self.number, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_DELAY_SECONDS)
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                # Of aiokafka's own making, where a sender was refused its rights: it ended the whole worker.
-                log.warning("partition %d could not be acquired, trying again: cut short", self.number)
-                await asyncio.sleep(delay)
             else:
                 self._closed_because = None
                 self._shared.engine.metrics.claimed(taken_over=acquired.careful_until > 0, lost=len(acquired.lost))

@@ -97,12 +97,13 @@ async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
     accumulator, transactions = producer._message_accumulator, producer._txn_manager
     for batches in (*accumulator._batches.values(), accumulator._pending_batches):
         for batch in batches:
-            _look_at(batch._drain_waiter)
+            look_at(batch._drain_waiter)
     if transactions is not None:
-        _look_at(transactions._transaction_waiter)
+        look_at(transactions._transaction_waiter)
 
 
-def _look_at(future: "asyncio.Future[Any] | None") -> None:
+def look_at(future: "asyncio.Future[Any] | None") -> None:
+    """Take note of a future's error, if it has one: asyncio prints those that nobody saw, at some later time."""
     if future is not None and future.done() and not future.cancelled():
         future.exception()
 
@@ -132,4 +133,4 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
         accumulator._pending_batches.update(batches)
     accumulator.fail_all(KafkaConnectionError("the producer was stopped"))
     for future in (stopping, closing):
-        _look_at(future)
+        look_at(future)

@@ -26,7 +26,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.errors import Fenced, Interrupted, Refused, WriteError
-from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, stop_for_good, transactional_producer
+from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, look_at, stop_for_good, transactional_producer
 from agentstream.schemas.records import OutgoingRecord
 
 START_SECONDS = 30.0
@@ -126,7 +126,7 @@ class ResultWriter:
     async def _send(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[object]":
         future: asyncio.Future[object] = await self._producer.send_batch(batch, topic, partition=partition)
         # If a later send raises, nobody awaits this one, and asyncio would print its error at some later time.
-        future.add_done_callback(_look_at)
+        future.add_done_callback(look_at)
         return future
 
 
@@ -134,11 +134,6 @@ def _add(batch: BatchBuilder, record: OutgoingRecord) -> bool:
     """Append the record; False if the batch is full. An empty one takes any."""
     added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return added is not None
-
-
-def _look_at(future: "asyncio.Future[object]") -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 @contextlib.asynccontextmanager
@@ -151,12 +146,6 @@ async def _translated(deadline: float, *, in_doubt: bool) -> AsyncIterator[None]
         raise Fenced(f"{type(error).__name__}") from error
     except _REFUSALS as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        # Of aiokafka's own making, such as of a sender that was refused its rights: it ended the whole worker.
-        raise Interrupted("the producer gave up", in_doubt=in_doubt) from error
     except TimeoutError as error:
         raise Interrupted("no answer in time", in_doubt=in_doubt) from error
     except (KafkaError, AssertionError, IllegalOperation, OSError) as error:
