@@ -114,7 +114,7 @@ class Backlog:
         )
         try:
             times = await self._times(to, process)
-            used = psutil.Process(process.pid).cpu_times()
+            used_s = cpu_s(process.pid)
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -122,7 +122,7 @@ class Backlog:
         seconds = (max(times) - min(times)) / 1_000
         return Worked(
             per_second=self.requests / seconds if seconds else 0.0,
-            cpu_ms=1_000 * (used.user + used.system) / self.requests,
+            cpu_ms=1_000 * used_s / self.requests,
             life_ms=_children_ms() - before,
         )
 
@@ -164,6 +164,12 @@ async def submit(
     async with producer:
         while some := list(islice(left, wave)):
             await asyncio.gather(*map(producer.submit, some))
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process until now, in seconds."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def _children_ms() -> float:

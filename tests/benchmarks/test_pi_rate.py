@@ -11,14 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from agentstream.consumers.harness.pi import PiHarness
 from agentstream.infra.garbage import seldom_collected
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
-from tests.benchmarks.backlog import Worked, backlog, submit
+from tests.benchmarks.backlog import Worked, backlog, cpu_s
 from tests.benchmarks.frame import report
 from tests.integration.pi_fixtures import KEY, credentials, perform, request, settings
 
@@ -42,12 +41,6 @@ async def offline_model() -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of a process until now, in seconds."""
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 async def directly(home: Path, base_url: str) -> tuple[Worked, float]:
@@ -88,10 +81,8 @@ async def through_kafka(kafka: str, prefix: str, home: Path, base_url: str) -> W
             "AGENTSTREAM_MAX_IN_FLIGHT": str(AT_ONCE),
             "TMPDIR": str(home),
         }
-        messages = (Message.of_text("user", SAYS),)
-        wanted = (InvokeRequest(messages=messages, parameters=parameters) for _ in range(RUNS))
-        await submit(requests.connection, requests.topics, wanted)
-        requests.requests = RUNS
+        asked = InvokeRequest(messages=(Message.of_text("user", SAYS),), parameters=parameters)
+        await requests.send([asked] * RUNS)
         return await requests.by_worker()
 
 

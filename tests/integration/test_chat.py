@@ -10,7 +10,7 @@ import pytest
 
 from agentstream.infra.cli.silence import NO_BROKER
 from tests.conftest import PrivateKafka
-from tests.integration.test_cli import Terminal, scripted, until_said
+from tests.integration.test_cli import Terminal, scripted, scripted_worker, until_said
 from tests.support.asked import asked_with
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.pty_session import CTRL_C, CTRL_D, ENTER, UP, PtySession, on_a_terminal
@@ -26,15 +26,7 @@ async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 def terminal(cluster: Cluster, tmp_path: Path) -> Terminal:
-    variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
-        "AGENTSTREAM_TOPIC_PREFIX": cluster.topics.prefix,
-        "AGENTSTREAM_GROUP_ID": cluster.group_id,
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
-    }
-    return Terminal(home=tmp_path, variables=variables)
+    return Terminal(home=tmp_path, variables=scripted_worker(cluster.bootstrap_servers, cluster.topics.prefix))
 
 
 def chatting(terminal: Terminal, *arguments: str) -> AbstractAsyncContextManager[PtySession]:

@@ -85,17 +85,21 @@ async def until_said(stream: asyncio.StreamReader | None, words: str) -> str:
     return said
 
 
-@pytest.fixture
-def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
-    variables = {
+def scripted_worker(kafka: str, prefix: str) -> dict[str, str]:
+    """What a worker with the scripted harness is told, and whoever types commands beside it: quick timeouts."""
+    return {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
+        "AGENTSTREAM_TOPIC_PREFIX": prefix,
+        "AGENTSTREAM_GROUP_ID": f"{prefix}workers",
         "AGENTSTREAM_HARNESSES": "scripted",
         "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
         "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
     }
-    return Terminal(home=tmp_path, variables=variables)
+
+
+@pytest.fixture
+def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
+    return Terminal(home=tmp_path, variables=scripted_worker(kafka, topics))
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

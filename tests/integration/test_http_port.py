@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.test_cli import Terminal, scripted, until_said
+from tests.integration.test_cli import Terminal, scripted, scripted_worker, until_said
 from tests.support.waiting import patience
 
 
@@ -20,12 +20,7 @@ def free_port() -> int:
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
     variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+        **scripted_worker(kafka, topics),
         "AGENTSTREAM_GRACE_SECONDS": "60",
         "AGENTSTREAM_HTTP_PORT": str(free_port()),
     }

@@ -12,7 +12,7 @@ from agentstream.consumers.client import AgentClient
 from agentstream.infra.telemetry.span_lines import read_spans
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.requests import AgentParameters, HarnessChoice
-from tests.integration.test_cli import Terminal, scripted
+from tests.integration.test_cli import Terminal, scripted, scripted_worker
 from tests.integration.test_http_port import free_port
 from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
 from tests.support.waiting import patience
@@ -30,12 +30,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path, receiver: OtlpReceiver) -> Terminal:
     variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "AGENTSTREAM_TOPIC_PREFIX": topics,
-        "AGENTSTREAM_GROUP_ID": f"{topics}workers",
-        "AGENTSTREAM_HARNESSES": "scripted",
-        "AGENTSTREAM_SESSION_TIMEOUT_MS": "6000",
-        "AGENTSTREAM_HEARTBEAT_INTERVAL_MS": "500",
+        **scripted_worker(kafka, topics),
         "AGENTSTREAM_HTTP_PORT": str(free_port()),
         "AGENTSTREAM_TRACE_DIR": str(tmp_path / "spans"),
         "AGENTSTREAM_LOG_FORMAT": "json",
