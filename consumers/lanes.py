@@ -44,10 +44,6 @@ class Lanes:
         self._idle.clear()
         self._tasks[session_id] = self._group.create_task(self._work_off(session_id, queue), name=self._task_name)
 
-    def ahead_of(self, session_id: str) -> int:
-        """How many pieces of work wait in a session's lane."""
-        return len(self._queues.get(session_id, ()))
-
     def discard_waiting(self) -> None:
         """Forget all work that has not begun."""
         for queue in self._queues.values():

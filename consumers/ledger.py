@@ -70,11 +70,6 @@ class Ledger:
         return next(chain(self._open, self._restored), self._next)
 
     @property
-    def commit_number(self) -> int:
-        """The number of the last state handed out."""
-        return self._commit
-
-    @property
     def claim(self) -> int:
         """The claim these books are kept under."""
         return self._claim

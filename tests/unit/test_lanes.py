@@ -46,7 +46,7 @@ def test_the_runs_of_a_session_happen_in_order_and_sessions_side_by_side() -> No
             lanes.submit("a", diary.work(name, seconds))
         for number in range(1_000):
             lanes.submit(f"session {number}", diary.work(f"other {number}"))
-        assert (lanes.ahead_of("a"), lanes.ahead_of("nobody"), lanes.waiting) == (3, 0, 1_003)
+        assert (lanes.count, lanes.waiting) == (1_001, 1_003)
         await lanes.drained()
         assert lanes.waiting == 0
 
