@@ -2,35 +2,23 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, Self
+from typing import Final
 
-from agentstream.producers.kafka import Producer, stop_for_good
+from agentstream.producers.kafka import SEND_SECONDS, Producer, ProducerOwner
 from agentstream.schemas.evaluations import EvaluationResult
 from agentstream.schemas.headers import EVALUATION, cloud_event
 from agentstream.schemas.topics import Topics
 from agentstream.schemas.trace import TraceContext
 
-SEND_SECONDS: Final = 60.0
 _AT_ONCE: Final = 500
 
 
-class EvaluationProducer:
+class EvaluationProducer(ProducerOwner):
     """Puts results of evaluations on their topic. Opened and closed by `async with`."""
 
     def __init__(self, new_producer: Callable[[], Producer], topics: Topics) -> None:
-        self._producer = new_producer()
+        super().__init__(new_producer)
         self._topic = topics.evaluations
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._producer.start()
-        except BaseException:
-            await stop_for_good(self._producer)
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await stop_for_good(self._producer)
 
     async def publish(self, results: Iterable[EvaluationResult]) -> int:
         """Send them all, and return how many the brokers hold. Raises aiokafka's KafkaError, or TimeoutError."""

@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 from opentelemetry.trace import NoOpTracer, Tracer
 from uuid_utils.compat import uuid7
 
-from agentstream.producers.kafka import Producer, stop_for_good
+from agentstream.producers.kafka import SEND_SECONDS, Producer, ProducerOwner
 from agentstream.producers.spans import clean, sending
 from agentstream.schemas import span_names as names
 from agentstream.schemas.headers import CANCEL_RUN, INVOKE_REQUEST, TRACE_TARGET, cloud_event
@@ -16,8 +15,6 @@ from agentstream.schemas.records import Position
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.topics import Topics
 from agentstream.schemas.trace import TraceContext
-
-SEND_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,25 +31,14 @@ class Submitted:
     """The context sent along."""
 
 
-class RequestProducer:
+class RequestProducer(ProducerOwner):
     """Puts requests on topics. Opened and closed by `async with`; for concurrent use."""
 
     def __init__(self, new_producer: Callable[[], Producer], topics: Topics, tracer: Tracer | None = None) -> None:
         """`tracer` makes a span of each request that is sent; None: there are none."""
-        self._producer = new_producer()
+        super().__init__(new_producer)
         self._tracer = tracer or NoOpTracer()
         self._topics = topics
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._producer.start()
-        except BaseException:
-            await stop_for_good(self._producer)
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await stop_for_good(self._producer)
 
     async def submit(
         self, request: InvokeRequest, trace: TraceContext | None = None, trace_target: str | None = None

@@ -14,7 +14,7 @@ from functools import partial
 
 from aiokafka.errors import KafkaError
 
-from agentstream.producers.requests import SEND_SECONDS
+from agentstream.producers.kafka import SEND_SECONDS
 from agentstream.schemas.headers import INVOKE_REQUEST, cloud_event
 from agentstream.schemas.requests import CancelRun, InvokeRequest
 from agentstream.schemas.trace import TraceContext
