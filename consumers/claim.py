@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from functools import partial
 
 from agentstream.consumers.acquisition import Acquired
 from agentstream.consumers.admission import Admission, Refused, Run, Unnamed
-from agentstream.consumers.concluding import Concluding
+from agentstream.consumers.concluding import Concluding, Pending
 from agentstream.consumers.control import why
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.index import KnownRuns
@@ -20,25 +19,14 @@ from agentstream.consumers.quarantine import UNMARKED_STARTS, probation
 from agentstream.consumers.runs import Interrupt
 from agentstream.consumers.tracing.lost import LostAttempts
 from agentstream.consumers.waiting_room import WaitingRoom
-from agentstream.producers.outcomes import RunOutcome
 from agentstream.schemas import span_names as names
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
-from agentstream.schemas.results import InvokeResult
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 """For runs that were told to end: two seconds are the harness's, the rest is for their last records."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A run that waits for its turn, and what it came from."""
-
-    run: Run
-    record: Record
-    receipt: Receipt
 
 
 class Claim:
@@ -59,8 +47,8 @@ class Claim:
         self._engine = engine
         self._known = KnownRuns(acquired.index.hashes.items(), window=engine.index_window)
         self._admission = Admission(engine.agent_config, engine.bounds, self._known, self.ledger.claim)
-        self._concluding = Concluding(engine, self.outbox, self._known, claim=self.number)
         self._publishing = Publishing(engine, partition)
+        self._concluding = Concluding(engine, self.outbox, self._publishing, self._known, claim=self.number)
         self._group = group
         self._waiting: dict[str, Pending] = {}
         self._interrupts: dict[str, Interrupt] = {}
@@ -173,7 +161,7 @@ class Claim:
         interrupt.cancel(why(cancel))
         result = await self._publishing.perform(pending.run.admitted, interrupt)
         if result is not None:
-            await self._conclude(pending, result)
+            await self._concluding.ended(pending, result)
 
     async def _in_turn(self, pending: Pending) -> None:
         try:
@@ -210,7 +198,7 @@ class Claim:
             if result is None:
                 self._concluding.given_back(pending.receipt.offset)
             else:
-                await self._conclude(pending, result)
+                await self._concluding.ended(pending, result)
                 engine.metrics.processed(pending.run.admitted.parameters, engine.clock() - began, result.error)
 
     def _probation(self, receipt: Receipt) -> float | None:
@@ -225,19 +213,6 @@ class Claim:
             await self.outbox.force()
         else:
             self.outbox.books_changed()
-
-    async def _conclude(self, pending: Pending, result: InvokeResult) -> None:
-        """Wait for the run's deltas, at most ten seconds, and until its result is committed."""
-        process = pending.run.admitted.process
-        end = RunOutcome(
-            record=pending.record,
-            body_hash=pending.run.body_hash,
-            result=await self._publishing.settled(result),
-            trace=process.trace,
-            deliveries=pending.receipt.strikes + 1,
-            send_trace=process.send_trace,
-        )
-        await self._concluding.ended(end)
 
     def _hold(self, offset: int, size: int) -> None:
         self._held[offset] = size

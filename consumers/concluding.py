@@ -1,23 +1,36 @@
 """From an outcome to its place on the log: encode it, hand it to the outbox, end its span once it is committed."""
 
-import asyncio
+from dataclasses import dataclass
 
-from agentstream.consumers.admission import Refused, Unnamed
+from agentstream.consumers.admission import Refused, Run, Unnamed
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.index import KnownRuns
+from agentstream.consumers.ledger import Receipt
 from agentstream.consumers.outbox import Outbox
+from agentstream.consumers.publishing import Publishing
 from agentstream.consumers.tracing.process import ProcessSpan, process_span
 from agentstream.producers.outcomes import Outcome, RunOutcome
 from agentstream.schemas import span_names as names
 from agentstream.schemas.records import Record
+from agentstream.schemas.results import InvokeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A run without a result, and what it came from."""
+
+    run: Run
+    record: Record
+    receipt: Receipt
 
 
 class Concluding:
     """The outcomes of one claim, and the spans of its requests that have none yet."""
 
-    def __init__(self, engine: Engine, outbox: Outbox, known: KnownRuns, *, claim: int) -> None:
+    def __init__(self, engine: Engine, outbox: Outbox, publishing: Publishing, known: KnownRuns, *, claim: int) -> None:
         self._engine = engine
         self._outbox = outbox
+        self._publishing = publishing
         self._known = known
         self._claim = claim
         self._open: dict[int, ProcessSpan] = {}
@@ -44,11 +57,28 @@ class Concluding:
         self._open[bad.end.record.position.offset].concluded(bad.end.problem)
         self._outbox.put(self._engine.encoder.rejected(bad.end))
 
-    def ended(self, end: RunOutcome) -> "asyncio.Future[None]":
-        """A run has its result. Done once that is committed, and cancelled if the claim is lost."""
-        if (span := self._open.get(end.record.position.offset)) is not None:
-            span.concluded(end.result.error)
-        return self._outbox.put(self._engine.encoder.run(end)).committed
+    async def ended(self, pending: Pending, result: InvokeResult) -> None:
+        """A run has its result: wait for its deltas, at most ten seconds, and until it is committed.
+
+        Its transaction begins while its deltas are on their way. Cancelled if the claim is lost.
+        """
+        self._outbox.expect()
+        try:
+            result = await self._publishing.settled(result)
+        finally:
+            self._outbox.arrived()
+        if (span := self._open.get(pending.record.position.offset)) is not None:
+            span.concluded(result.error)
+        process = pending.run.admitted.process
+        end = RunOutcome(
+            record=pending.record,
+            body_hash=pending.run.body_hash,
+            result=result,
+            trace=process.trace,
+            deliveries=pending.receipt.strikes + 1,
+            send_trace=process.send_trace,
+        )
+        await self._outbox.put(self._engine.encoder.run(end)).committed
 
     def given_back(self, offset: int) -> None:
         """A run was ended without a result, since the worker stops."""

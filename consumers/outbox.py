@@ -60,6 +60,7 @@ class Outbox:
         self._clock = clock
         self._ready: deque[Ready] = deque()
         self._forced: list[asyncio.Future[None]] = []
+        self._expected = 0
         self._changed_at: float | None = None
         self._wake = asyncio.Event()
         self._not_before = 0.0
@@ -75,6 +76,15 @@ class Outbox:
     def uncommitted(self) -> int:
         """Outcomes that wait for a transaction, or are in one."""
         return len(self._ready) + (0 if self._in_flight is None else len(self._in_flight.ready))
+
+    def expect(self) -> None:
+        """An outcome is on its way: its transaction can begin. Followed by `arrived`, or by the end of the claim."""
+        self._expected += 1
+        self._wake.set()
+
+    def arrived(self) -> None:
+        """What was expected is put next."""
+        self._expected -= 1
 
     def put(self, outcome: Outcome) -> Ready:
         """Commit this. Its `committed` is done once the transaction was, and cancelled if the claim is lost."""
@@ -103,20 +113,33 @@ class Outbox:
             self._changed_at = self._clock()
             self._wake.set()
 
+    async def stirring(self) -> bool:
+        """Wait until a transaction is due or an outcome is on its way; says whether outcomes will go into it."""
+        while not self._expected and not self._due:
+            await self._wait()
+        return bool(self._expected or self._ready)
+
     async def due(self) -> Batch:
         """Wait until a transaction is due and take what goes into it."""
-        while not self._ready and not self._forced:
-            delay = None if self._changed_at is None else self._changed_at + CHANGED_SECONDS - self._clock()
-            if delay is not None and delay <= 0:
-                break
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._wake.wait()
+        while not self._due:
+            await self._wait()
         pause = self._not_before - self._clock()
         if pause > 0:
             await asyncio.sleep(pause)
         return self._take()
+
+    @property
+    def _due(self) -> bool:
+        return bool(self._ready or self._forced) or (
+            self._changed_at is not None and self._clock() >= self._changed_at + CHANGED_SECONDS
+        )
+
+    async def _wait(self) -> None:
+        delay = None if self._changed_at is None else self._changed_at + CHANGED_SECONDS - self._clock()
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
 
     def _take(self) -> Batch:
         batch = Batch(forced=self._forced, taken_at=self._clock())

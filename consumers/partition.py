@@ -135,7 +135,11 @@ class Partition:
                 return acquired
 
     async def _commit_while_owned(self, claim: Claim) -> None:
+        topics = self._shared.engine.topics
+        outputs = ((topics.assistant_messages, self.number), (topics.finished_runs, self.number))
         while True:
+            if await claim.outbox.stirring():
+                self._open_writer.begin(outputs)
             batch = await claim.outbox.due()
             records = [record for item in batch.ready for record in item.outcome.records]
             state = claim.ledger.state(batch.offsets, released=self._released or self._moving)

@@ -5,21 +5,24 @@ begins before that. aiokafka asks again after a hard 20 ms, so that a transactio
 of 4. Here it asks again after 1 ms, then 2, 4, … up to those 20.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
 from aiokafka.client import CoordinationType
 from aiokafka.errors import ConcurrentTransactions
 from aiokafka.producer.sender import AddOffsetsToTxnHandler, AddPartitionsToTxnHandler
+from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.structs import TopicPartition
 
 FIRST_SECONDS: Final = 0.001
 LAST_SECONDS: Final = 0.02
+_FAILED: Final = (TransactionState.ABORTABLE_ERROR, TransactionState.FATAL_ERROR)
 
 
 def begin_promptly(sender: Any) -> None:
     """Have this sender of a transactional producer, not started yet, ask again in our rhythm."""
-    patience = Patience()
+    for_partitions, for_offsets = Patience(), Patience()
 
     async def coordinator() -> int:
         transactional_id = sender._txn_manager.transactional_id
@@ -27,14 +30,44 @@ def begin_promptly(sender: Any) -> None:
         return node
 
     async def add_partitions(partitions: set[TopicPartition]) -> None:
-        await _AddPartitions(sender, partitions, patience).do(await coordinator())
+        node, adding = await coordinator(), [_AddPartitions(sender, partitions, for_partitions)]
+        if sender.group_ahead is not None:
+            # First, down the same connection: answers come in order, so that no record goes while this is under way.
+            adding.insert(0, _AddOffsets(sender, sender.group_ahead, for_offsets))
+            sender.group_ahead = None
+        answers = await asyncio.gather(*[handler.do(node) for handler in adding], return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def add_offsets(group_id: str) -> None:
-        await _AddOffsets(sender, group_id, patience).do(await coordinator())
+        await _AddOffsets(sender, group_id, for_offsets).do(await coordinator())
 
     # Which of them begins a transaction depends on whether there are records in it.
+    sender.group_ahead = None
     sender._do_add_partitions_to_txn = add_partitions
     sender._do_add_offsets_to_txn = add_offsets
+
+
+def begin_ahead(sender: Any, partitions: Iterable[TopicPartition], group_id: str) -> bool:
+    """Begin a transaction into which such records and an offset of this group will go, and do not wait for it.
+
+    False: nothing can begin now. Whatever fails on the way fails what is sent later.
+    """
+    transactions = sender._txn_manager
+    if transactions.state is not TransactionState.READY:
+        return False
+    transactions.begin_transaction()
+    sender.group_ahead = group_id
+    for partition in partitions:
+        transactions.maybe_add_partition_to_txn(partition)
+    return True
+
+
+def why_it_failed(sender: Any) -> BaseException | None:
+    """What refused the transaction that was begun, if anything has."""
+    waiter: asyncio.Future[None] = sender._txn_manager.wait_for_transaction_end()
+    return waiter.exception() if waiter.done() and not waiter.cancelled() else None
 
 
 class Patience:
@@ -58,6 +91,8 @@ class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]
         self._patience = patience
 
     def handle_response(self, answer: Any) -> float | None:
+        if self._sender._txn_manager.state in _FAILED:
+            return None  # the group was refused beside it, and aiokafka has forgotten what was to be added
         errors = [error for _, partitions in answer.errors for _, error in partitions]
         return self._patience.after(errors, super().handle_response(answer))
 

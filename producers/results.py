@@ -6,7 +6,7 @@ the partition's former owner. With one id per *process* the same faults gave 15 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,6 +27,7 @@ from aiokafka.structs import OffsetAndMetadata
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.errors import Fenced, Interrupted, Refused, WriteError
 from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, look_at, stop_for_good, transactional_producer
+from agentstream.producers.next_transaction import begin_ahead, why_it_failed
 from agentstream.schemas.records import OutgoingRecord
 
 START_SECONDS = 30.0
@@ -65,6 +66,8 @@ class ResultWriter:
     ) -> None:
         self._group_id = group_id
         self._commit_seconds = COMMIT_SHARE * transaction_timeout_ms / 1000
+        self._deadline: float | None = None
+        """Of the transaction that was begun."""
         self._producer = transactional_producer(
             connection,
             transactional_id,
@@ -82,6 +85,18 @@ class ResultWriter:
         """End everything, in bounded time; never raises. An open transaction is aborted by the next owner's start."""
         await stop_for_good(self._producer)
 
+    def begin(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Begin the transaction of the next `commit` now, and do not wait for it: records are on their way to these
+        topics and partitions. If that fails, the commit does.
+
+        Nothing is written by it, so no reader is held up. Of the five requests, one after the other, of which a
+        transaction consists, the first two are answered by the time that a run's deltas are: 0.6 ms sooner.
+        """
+        if self._deadline is None and begin_ahead(
+            self._producer._sender, [TopicPartition(*each) for each in partitions], self._group_id
+        ):
+            self._deadline = asyncio.get_running_loop().time() + self._commit_seconds
+
     async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         """One transaction: all records and the offset. Returns once it is committed. Raises WriteError.
 
@@ -89,11 +104,17 @@ class ResultWriter:
         the commit returns OK, the offset moves, and the result is lost. And brokers refuse records while the offset's
         group is being added: side by side, one transaction in eight was tried again 20 ms later.
         """
-        deadline = asyncio.get_running_loop().time() + self._commit_seconds
+        begun, self._deadline = self._deadline, None
+        deadline = begun or asyncio.get_running_loop().time() + self._commit_seconds
         async with _translated(deadline, in_doubt=False):
-            await self._producer.begin_transaction()
-            await self._send_all(records)
-            await self._send_offset(offset)
+            if begun is None:
+                await self._producer.begin_transaction()
+            try:
+                await self._send_all(records)
+                await self._send_offset(offset)
+            except IllegalOperation as error:
+                # It failed before, and aiokafka says no more than that there is none.
+                raise (why_it_failed(self._producer._sender) if begun else None) or error from None
         async with _translated(deadline, in_doubt=True):
             await self._producer.commit_transaction()
 

@@ -128,6 +128,9 @@ class _Writer:
             self._log.open_writers -= 1
             self._epoch = -1
 
+    def begin(self, _partitions: object) -> None:
+        assert self._epoch >= 0, "a transaction begins on an open writer"
+
     async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         await asyncio.sleep(0.01)
         if self._epoch != self._log.epoch:

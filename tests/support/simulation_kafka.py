@@ -103,6 +103,9 @@ class Writer:
         await asyncio.sleep(self._kafka.delay())
         self._epoch = -1
 
+    def begin(self, _partitions: object) -> None:
+        """Writes nothing, and is followed by a commit, or by nothing."""
+
     async def commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         log = self._log
         faults = log.faults_of_results if records and log.faults_of_results else log.faults

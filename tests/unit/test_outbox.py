@@ -307,3 +307,53 @@ def test_a_caller_who_went_away_does_not_disturb_the_others() -> None:
         assert not here.committed.cancelled()
 
     in_virtual_time(scenario())
+
+
+def test_an_outcome_that_is_on_its_way_stirs_the_committer_and_is_not_due() -> None:
+    async def scenario() -> None:
+        box = outbox()
+        stirring = asyncio.create_task(box.stirring())
+        await asyncio.sleep(1)
+        assert not stirring.done()
+        box.expect()
+        assert await stirring is True
+        waiting = await soon(box.due())
+        await asyncio.sleep(1)
+        assert not waiting.done(), "its deltas are on their way"
+        box.arrived()
+        box.put(outcome(1))
+        batch = await waiting
+        assert batch.offsets == {1}
+        box.done(batch)
+        again = asyncio.create_task(box.stirring())
+        await asyncio.sleep(1)
+        assert not again.done()
+        again.cancel()
+
+    in_virtual_time(scenario())
+
+
+def test_no_transaction_begins_ahead_for_what_goes_without_outcomes() -> None:
+    async def scenario() -> None:
+        box = outbox()
+        proof = box.force()
+        assert await box.stirring() is False
+        box.done(await box.due())
+        assert proof.done()
+        box.books_changed()
+        assert await box.stirring() is False
+        assert time() == CHANGED_SECONDS
+
+    in_virtual_time(scenario())
+
+
+def test_what_others_of_a_transaction_expect_is_expected_after_it_as_well() -> None:
+    async def scenario() -> None:
+        box = outbox()
+        box.expect()
+        other = box.put(outcome(1))
+        box.done(await box.due())
+        assert other.committed.done()
+        assert await box.stirring() is True, "one is still on its way"
+
+    in_virtual_time(scenario())
