@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pydantic_core import to_json
-from structlog.contextvars import merge_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.types import EventDict
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.log_context import with_context
 from agentstream.infra.log_redaction import RedactedFields
 
 _OF_EVERY_RECORD: Final = frozenset(logging.makeLogRecord({}).__dict__)
@@ -44,7 +44,7 @@ class JsonLines(logging.Formatter):
         return self._redactor.text(line)
 
     def _fields(self, record: logging.LogRecord) -> EventDict:
-        fields = merge_contextvars(None, "", {"event": record.getMessage()})
+        fields = with_context(None, "", {"event": record.getMessage()})
         fields["level"] = record.levelname.lower()
         fields["logger"] = record.name
         for name, value in record.__dict__.items():

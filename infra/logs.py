@@ -1,7 +1,7 @@
 """Structured logs: for people on a terminal, one JSON object a line otherwise. Every line goes through the redactor.
 
 Log with the standard library (`logging.getLogger(__name__)`) and give ids by `extra={"run_id": …}`, or bind them for a
-task with `structlog.contextvars`; both become fields of the line.
+task with `structlog.contextvars`; both become fields of the line, and so do the ids of the run that the task works off.
 """
 
 import logging
@@ -13,6 +13,7 @@ import structlog
 from structlog.types import Processor
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.log_context import with_context
 from agentstream.infra.log_json import JsonLines
 from agentstream.infra.log_redaction import RedactedFields, RedactedLines
 from agentstream.infra.log_repeats import CalmHandler
@@ -72,7 +73,7 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 def _for_people(output: TextIO, redactor: Redactor) -> logging.Formatter:
     fields: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        with_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),

@@ -5,15 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from structlog.contextvars import bind_contextvars, unbind_contextvars
-
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.runs import Runs
+from agentstream.infra.log_context import begin_run, end_run
 from agentstream.schemas.results import InvokeResult
 
 log = logging.getLogger(__name__)
-
-_IDS: Final = ("run_id", "session_id", "trace_id")
 
 
 def _prepared(level: int, text: str) -> logging.LogRecord:
@@ -31,7 +28,7 @@ class LoggedRuns(Runs):
     def _begins(self, admitted: Admitted) -> None:
         # A run has a task of its own, and the tasks it starts inherit what is bound here.
         request = admitted.request
-        bind_contextvars(run_id=request.id, session_id=request.session_id, trace_id=admitted.trace.trace_id)
+        begin_run({"run_id": request.id, "session_id": request.session_id, "trace_id": admitted.trace.trace_id})
         if log.isEnabledFor(_STARTED.levelno):
             _say(_STARTED, {"position": str(admitted.position), "crashes": admitted.crashes})
 
@@ -40,7 +37,7 @@ class LoggedRuns(Runs):
             line = _ENDED if result.error is None else _FAILED
             if log.isEnabledFor(line.levelno):
                 _say(line, _facts(result))
-        unbind_contextvars(*_IDS)
+        end_run()
 
 
 def _facts(result: InvokeResult) -> dict[str, object]:

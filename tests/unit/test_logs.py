@@ -7,6 +7,7 @@ import pytest
 from structlog.contextvars import bound_contextvars
 
 from agentstream.consumers.redaction import Redactor
+from agentstream.infra.log_context import begin_run, end_run
 from agentstream.infra.logs import configure_logs
 
 CANARY = "canary-secret-0123456789"
@@ -39,6 +40,21 @@ def test_a_pipe_gets_one_json_object_a_line_with_the_runs_ids() -> None:
     line = json.loads(out.getvalue())
     assert (line["event"], line["run_id"], line["trace_id"], line["crashes"]) == ("run started", "r1", "t1", 0)
     assert (line["level"], line["logger"]) == ("info", "agentstream.test")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_the_ids_of_a_run_are_fields_until_it_is_over(log_format: str) -> None:
+    out = StringIO()
+    configure_logs("info", log_format=log_format, stream=out)  # type: ignore[arg-type]
+    begin_run({"run_id": "r1", "trace_id": "t1"})
+    with bound_contextvars(tool="bash"):
+        log.info("between")
+    end_run()
+    log.info("after")
+    between, after = out.getvalue().splitlines()
+    for said in ("run_id", "r1", "trace_id", "t1", "tool", "bash"):
+        assert said in between
+        assert said not in after
 
 
 def test_a_terminal_gets_lines_for_people() -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from io import StringIO
 from random import Random
 
@@ -50,13 +50,16 @@ def heard() -> Iterator[Heard]:
     assert log.getEffectiveLevel() == level
 
 
-def run(scene: Scene) -> None:
+def run(scene: Scene, *, then: Callable[[], None] = lambda: None) -> None:
+    """Play a run, and then do something in the same task."""
+
     async def perform() -> None:
         async with ScriptedHarness() as scripted:
             runs = LoggedRuns({"scripted": scene.harness or scripted}, redactor=Redactor(), rng=Random(1), now=now)
             async for _ in runs.execute(scene.admitted()):
                 pass
             assert get_contextvars() == {}
+            then()
 
     in_virtual_time(perform())
 
@@ -102,6 +105,12 @@ def test_lines_between_have_the_runs_ids(heard: Heard) -> None:
     run(Scene(harness=Faulty(talk)))
     (between,) = (line for line in heard.lines if line["event"] == "between")
     assert between.items() >= IDS.items()
+
+
+def test_a_line_after_the_run_has_its_ids_no_more(heard: Heard) -> None:
+    run(Scene(options={"text": "a"}), then=lambda: logging.getLogger("agentstream.after").warning("after"))
+    assert heard.lines[-1]["event"] == "after"
+    assert not heard.lines[-1].keys() & IDS.keys()
 
 
 def test_each_line_is_a_record_of_its_own_with_its_own_time(heard: Heard) -> None:
