@@ -30,13 +30,14 @@ def begin_promptly(sender: Any) -> None:
         return node
 
     async def add_partitions(partitions: set[TopicPartition]) -> None:
-        node, adding = await coordinator(), [_AddPartitions(sender, partitions, for_partitions)]
-        if sender.group_ahead is not None:
-            # First, down the same connection: answers come in order, so that no record goes while this is under way.
-            adding.insert(0, _AddOffsets(sender, sender.group_ahead, for_offsets))
-            sender.group_ahead = None
-        answers = await asyncio.gather(*[handler.do(node) for handler in adding], return_exceptions=True)
-        for answer in answers:
+        node, adding = await coordinator(), _AddPartitions(sender, partitions, for_partitions)
+        group_id, sender.group_ahead = sender.group_ahead, None
+        if group_id is None:
+            await adding.do(node)
+            return
+        # The group first, down the same connection: answers come in order, so that no record goes while it is added.
+        both = (_AddOffsets(sender, group_id, for_offsets).do(node), adding.do(node))
+        for answer in await asyncio.gather(*both, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
 
