@@ -7,12 +7,10 @@
             result = await run.result()
         result = await client.invoke("hi")
 
-Positions are fixed before a request is sent, so that no answer can be too quick. However many callers wait, one
-consumer reads the deltas and one the results. See `errors` for what may be raised.
+Positions are fixed before a request is sent, so that no answer can be too quick. See `errors` for what may be raised.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self, Unpack
@@ -20,10 +18,8 @@ from typing import Self, Unpack
 from opentelemetry.trace import Tracer
 
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
-from agentstream.consumers.client.errors import ClientError, RunFailed
-from agentstream.consumers.client.finished import FinishedRuns
-from agentstream.consumers.client.follower import Follower, Listener, run_of_events, run_of_result
-from agentstream.consumers.client.lookback import Lookback
+from agentstream.consumers.client.errors import RunFailed
+from agentstream.consumers.client.outputs import Outputs
 from agentstream.consumers.client.recorded import RecordedHistory, Wanted, read_history
 from agentstream.consumers.client.requests import (
     Content,
@@ -34,24 +30,15 @@ from agentstream.consumers.client.requests import (
     cancel_of,
     prepare,
 )
-from agentstream.consumers.client.run import Feed, Outcome, Patience, Run
+from agentstream.consumers.client.run import Patience, Run
 from agentstream.consumers.client.session import AgentSession
 from agentstream.consumers.client.submitted import SubmittedRun
-from agentstream.consumers.kafka import tail_consumer
-from agentstream.consumers.readers.tail import Tail
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.producers.requests import RequestProducer
 from agentstream.schemas.messages import Message
-from agentstream.schemas.records import Record
-from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
-
-log = logging.getLogger(__name__)
-
-ABANDON_SECONDS = 10.0
-"""For telling the brokers that a run is not wanted any more: the caller who leaves waits for it."""
 
 
 class AgentClient:
@@ -82,25 +69,21 @@ class AgentClient:
             raise TypeError("give either bootstrap_servers or a connection")
         self._connection = connection or KafkaConnection(bootstrap_servers=bootstrap_servers or "")
         self._topics = Topics(prefix=topic_prefix)
-        self._max_buffered_bytes = max_buffered_bytes
         self._max_request_bytes = max_request_bytes
         self._sender = RequestSender(
             self._new_producer, self._topics.invoke_requests, max_request_bytes=max_request_bytes, tracer=tracer
         )
-        self._finished = FinishedRuns(self._connection, self._topics)
-        self._results = self._follower(self._topics.assistant_messages, run_of_result, read_committed=True)
-        self._deltas = self._follower(self._topics.stream_deltas, run_of_events, read_committed=False)
+        self._outputs = Outputs(self._connection, self._topics, max_buffered_bytes=max_buffered_bytes)
 
     async def __aenter__(self) -> Self:
         await self._sender.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._sender.close)
-            stack.push_async_callback(self._finished.close)
-            stack.push_async_callback(self._deltas.close)
-            stack.push_async_callback(self._results.close)
+        try:
+            await self._outputs.close()
+        finally:
+            await self._sender.close()
 
     async def submit(self, content: Content, **options: Unpack[RequestOptions]) -> SubmittedRun:
         """Send a request and return once the brokers hold it. `wait` and `follow` take what is returned, at any time.
@@ -108,8 +91,8 @@ class AgentClient:
         Raises RequestRefused, TopicsMissing or BrokerUnavailable, as everything that sends does.
         """
         prepared = prepare(content, options)
-        results = await self._results.positions()
-        deltas = await self._deltas.positions()
+        results = await self._outputs.results.positions()
+        deltas = await self._outputs.deltas.positions()
         return await self._send(prepared, results, deltas)
 
     async def invoke(
@@ -122,27 +105,23 @@ class AgentClient:
         """
         patience = Patience.of(timeout)
         prepared = prepare(content, options)
-        outcome = Outcome(prepared.run_id)
-        lookback = Lookback(outcome, self._finished, prepared.body_hash)
+        outcome, lookback = self._outputs.outcome(prepared.run_id, prepared.body_hash)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                listening = self._results.listening(prepared.run_id, Listener(lookback.take, outcome.fail))
-                results = await stack.enter_async_context(listening)
+                results = await stack.enter_async_context(self._outputs.listening_for_result(outcome, lookback))
                 submitted = await self._send(prepared, results)
-                await self._results.cover(submitted.position.partition)
+                await self._outputs.results.cover(submitted.position.partition)
             await stack.enter_async_context(lookback.watching(submitted))
             return _checked(await patience.for_result(outcome, submitted), check)
 
     async def wait(self, submitted: SubmittedRun, *, timeout: float | None = None, check: bool = False) -> InvokeResult:
         """The result of a request that was sent before, by whomever. Raises as `invoke`."""
         patience = Patience.of(timeout)
-        outcome = Outcome(submitted.run_id)
-        lookback = Lookback(outcome, self._finished, submitted.body_hash)
+        outcome, lookback = self._outputs.outcome(submitted.run_id, submitted.body_hash)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                listening = self._results.listening(submitted.run_id, Listener(lookback.take, outcome.fail))
-                await stack.enter_async_context(listening)
-                await self._results.cover(submitted.position.partition, submitted.results_from)
+                await stack.enter_async_context(self._outputs.listening_for_result(outcome, lookback))
+                await self._outputs.results.cover(submitted.position.partition, submitted.results_from)
             await stack.enter_async_context(lookback.watching(submitted))
             return _checked(await patience.for_result(outcome, submitted), check)
 
@@ -165,23 +144,24 @@ class AgentClient:
         async with AsyncExitStack() as stack:
             try:
                 async with patience.for_the_brokers():
-                    feed, lookback = self._feed(prepared.run_id, prepared.body_hash)
-                    results, deltas = await self._listen(stack, feed, lookback)
+                    feed, lookback = self._outputs.feed(prepared.run_id, prepared.body_hash)
+                    listening = self._outputs.listening_for_run(feed, lookback)
+                    results, deltas = await stack.enter_async_context(listening)
                     begun = True
                     submitted = await self._send(prepared, results, deltas)
-                    await self._results.cover(submitted.position.partition)
-                    await self._deltas.cover(submitted.position.partition)
+                    await self._outputs.results.cover(submitted.position.partition)
+                    await self._outputs.deltas.cover(submitted.position.partition)
             except asyncio.CancelledError:
                 if cancel_on_exit and begun:
-                    await self._abandon(prepared.run_id)
+                    await self._sender.abandon(prepared.run_id)
                 raise
             await stack.enter_async_context(lookback.watching(submitted))
-            run = Run(submitted, feed, patience, self._cancel)
+            run = Run(submitted, feed, patience, self._sender.cancel)
             try:
                 yield run
             finally:
                 if cancel_on_exit and not run.over:
-                    await self._abandon(run.run_id)
+                    await self._sender.abandon(run.run_id)
 
     @asynccontextmanager
     async def follow(self, submitted: SubmittedRun, *, timeout: float | None = None) -> AsyncIterator[Run]:
@@ -189,12 +169,12 @@ class AgentClient:
         patience = Patience.of(timeout)
         async with AsyncExitStack() as stack:
             async with patience.for_the_brokers():
-                feed, lookback = self._feed(submitted.run_id, submitted.body_hash)
-                await self._listen(stack, feed, lookback)
-                await self._results.cover(submitted.position.partition, submitted.results_from)
-                await self._deltas.cover(submitted.position.partition, submitted.deltas_from)
+                feed, lookback = self._outputs.feed(submitted.run_id, submitted.body_hash)
+                await stack.enter_async_context(self._outputs.listening_for_run(feed, lookback))
+                await self._outputs.results.cover(submitted.position.partition, submitted.results_from)
+                await self._outputs.deltas.cover(submitted.position.partition, submitted.deltas_from)
             await stack.enter_async_context(lookback.watching(submitted))
-            yield Run(submitted, feed, patience, self._cancel)
+            yield Run(submitted, feed, patience, self._sender.cancel)
 
     def session(
         self,
@@ -218,7 +198,7 @@ class AgentClient:
         `lost_is_fine`, TopicsMissing or BrokerUnavailable.
         """
         wanted = Wanted(session_id=session_id, lost_is_fine=lost_is_fine, progress=progress)
-        return await read_history(self._connection, self._topics, self._finished, wanted)
+        return await read_history(self._connection, self._topics, self._outputs.finished, wanted)
 
     async def cancel(self, run_id: str, reason: str | None = None, *, requested_by: str | None = None) -> None:
         """Ask for a run to end, whoever sent it and wherever it is; returns once the brokers hold that.
@@ -226,33 +206,7 @@ class AgentClient:
         It may be cancelled before its request is sent. One that has ended is not changed, and an unknown one is
         ignored. Raises RequestRefused, TopicsMissing or BrokerUnavailable.
         """
-        await self._cancel(cancel_of(run_id, reason, requested_by))
-
-    async def _cancel(self, control: CancelRun) -> None:
-        await self._sender.cancel(control)
-
-    async def _abandon(self, run_id: str) -> None:
-        """Cancel a run whose follower leaves. What he left with is worth more to him than why this failed."""
-        try:
-            async with asyncio.timeout(ABANDON_SECONDS):
-                await self.cancel(run_id, "its caller stopped following it")
-        except (ClientError, TimeoutError) as error:
-            log.warning("run %s could not be cancelled and goes on: %s", run_id, str(error) or "no answer in time")
-
-    def _feed(self, run_id: str, body_hash: str | None) -> tuple[Feed, Lookback]:
-        feed = Feed(run_id, max_buffered_bytes=self._max_buffered_bytes)
-        lookback = Lookback(
-            feed.outcome, self._finished, body_hash, deliver=feed.take_result, deliver_old=feed.take_old_result
-        )
-        return feed, lookback
-
-    async def _listen(
-        self, stack: AsyncExitStack, feed: Feed, lookback: Lookback
-    ) -> tuple[Mapping[int, int], Mapping[int, int]]:
-        run_id, fail = feed.run_id, feed.outcome.fail
-        results = await stack.enter_async_context(self._results.listening(run_id, Listener(lookback.take, fail)))
-        deltas = await stack.enter_async_context(self._deltas.listening(run_id, Listener(feed.take_events, fail)))
-        return results, deltas
+        await self._sender.cancel(cancel_of(run_id, reason, requested_by))
 
     async def _send(
         self,
@@ -261,25 +215,11 @@ class AgentClient:
         deltas: Mapping[int, int] | None = None,
     ) -> SubmittedRun:
         sent = await self._sender.send(prepared.request, prepared.trace, prepared.trace_target)
-        number = sent.position.partition
-        return SubmittedRun(
-            run_id=sent.run_id,
-            session_id=sent.session_id,
-            position=sent.position,
-            trace=sent.trace,
-            # A partition that was unknown a moment ago is new: everything on it came later.
-            results_from=results.get(number, 0),
-            deltas_from=None if deltas is None else deltas.get(number, 0),
-            body_hash=prepared.body_hash,
-        )
+        return SubmittedRun.of(sent, results, deltas, prepared.body_hash)
 
     def _new_producer(self) -> RequestProducer:
         size = self._max_request_bytes
         return RequestProducer(lambda: idempotent_producer(self._connection, max_request_size=size), self._topics)
-
-    def _follower(self, topic: str, run_of: Callable[[Record], str | None], *, read_committed: bool) -> Follower:
-        tail = Tail(lambda: tail_consumer(self._connection, read_committed=read_committed), topic)
-        return Follower(tail, also_needed=(self._topics.invoke_requests,), run_id_of=run_of)
 
 
 def _checked(result: InvokeResult, check: bool) -> InvokeResult:

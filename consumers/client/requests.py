@@ -1,6 +1,7 @@
 """From what a caller says to a request that the brokers hold."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
-from agentstream.consumers.client.errors import BrokerUnavailable, RequestRefused, TopicsMissing, in_words
+from agentstream.consumers.client.errors import BrokerUnavailable, ClientError, RequestRefused, TopicsMissing, in_words
 from agentstream.producers.requests import RequestProducer, Submitted, request_attributes
 from agentstream.producers.spans import sending
 from agentstream.schemas.codec import body_hash
@@ -27,10 +28,14 @@ from agentstream.schemas.records import Position
 from agentstream.schemas.requests import AgentParameters, CancelRun, InvokeRequest
 from agentstream.schemas.trace import TraceContext
 
+log = logging.getLogger(__name__)
+
 Content = str | InvokeRequest | Sequence[Message | Mapping[str, object]]
 """One user turn as text, a whole conversation, or a request."""
 
 Answer = TypeVar("Answer")
+ABANDON_SECONDS = 10.0
+"""For telling the brokers that a run is not wanted any more: the caller who leaves waits for it."""
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
 
 
@@ -187,6 +192,14 @@ class RequestSender:
     async def cancel(self, control: CancelRun) -> Position:
         """Return once the brokers hold it, and where. Raises as `send`. Sent twice it does no more than once."""
         return await self._twice(lambda producer: producer.cancel(control))
+
+    async def abandon(self, run_id: str) -> None:
+        """Cancel a run whose follower leaves. What he left with is worth more to him than why this failed."""
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await self.cancel(cancel_of(run_id, "its caller stopped following it", None))
+        except (ClientError, TimeoutError) as error:
+            log.warning("run %s could not be cancelled and goes on: %s", run_id, str(error) or "no answer in time")
 
     async def _twice(self, send: Callable[[RequestProducer], Awaitable[Answer]]) -> Answer:
         try:

@@ -30,7 +30,7 @@ from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
 from agentstream.schemas.results import InvokeResult
 
-Cancel = Callable[[CancelRun], Awaitable[None]]
+Cancel = Callable[[CancelRun], Awaitable[object]]
 LATE_DELTAS_SECONDS = 2.0
 """The result is on another topic, read by another consumer, and may be seen before the last events."""
 
@@ -74,7 +74,7 @@ class Outcome:
     """A result that is waited for."""
 
     def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._changed = asyncio.Event()
         self.result: InvokeResult | None = None
         self.error: Exception | None = None
@@ -90,7 +90,7 @@ class Outcome:
             return
         result = decode_result(record)
         if isinstance(result, Problem):
-            self.fail(ResultUnreadable(self._run_id, result))
+            self.fail(ResultUnreadable(self.run_id, result))
         else:
             self.result = result
             self.touch()

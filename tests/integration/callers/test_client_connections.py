@@ -79,7 +79,7 @@ async def test_a_client_for_whom_nobody_waits_stops_reading_and_begins_again(
     monkeypatch.setattr("agentstream.consumers.client.follower.LINGER_SECONDS", 0.0)
     monkeypatch.setattr("agentstream.consumers.client.follower.FRESH_SECONDS", 0.0)
     async with client_of(cluster, through=proxy.bootstrap_servers) as client:
-        followers = (client._results, client._deltas)
+        followers = (client._outputs.results, client._outputs.deltas)
         for text in ("first", "second", "third"):
             await stream_one(client, outputs, text)
             await eventually(lambda: not any(follower.reading for follower in followers), "nothing is read")
