@@ -1,8 +1,9 @@
 """What every model on the wire has in common: its base class and its scalar types."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, ParamSpec, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 from pydantic_core import PydanticSerializationError
@@ -13,7 +14,14 @@ MAX_SESSION_ID = 256
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _YEARS = range(1970, 9999)
 T = TypeVar("T")
-_new, _set = object.__new__, object.__setattr__
+P = ParamSpec("P")
+AnyWireModel = TypeVar("AnyWireModel", bound="WireModel")
+_new = object.__new__
+# A model's slots. `object.__setattr__` looks each up by its name, which is a third of what it takes to make one.
+_set_values, _set_given, _set_extra, _set_private = (
+    BaseModel.__dict__[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 def _rfc_3339(value: object) -> object:
@@ -71,11 +79,38 @@ class WireModel(BaseModel):
     def _of_valid(cls, values: dict[str, object], given: set[str]) -> Self:
         """Of one valid value for every field; nothing is checked or copied. `model_construct` is slower."""
         made = _new(cls)
-        _set(made, "__dict__", values)
-        _set(made, "__pydantic_fields_set__", given)
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
+        _set_values(made, values)
+        _set_given(made, given)
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
+
+
+def unchecked(model: Callable[P, AnyWireModel]) -> Callable[P, AnyWireModel]:
+    """The constructor of a model, given as its class, without its checks, in half the time. All fields count as given.
+
+    For values of our own making, whose types mypy has checked; what comes from outside needs the checks. Make it once:
+    `_turn_started = unchecked(TurnStarted)`.
+    """
+    kind = cast("type[AnyWireModel]", model)
+    fields = kind.model_fields
+    given, defaults = set(fields), {name: field.default for name, field in fields.items()}
+    anew = [(name, field) for name, field in fields.items() if field.default_factory is not None]
+
+    def make(*_: P.args, **values: P.kwargs) -> AnyWireModel:
+        all_values: dict[str, object] = {**defaults, **values}
+        for name, field in anew:
+            if name not in values:
+                all_values[name] = field.get_default(call_default_factory=True)
+        # What `_of_valid` does, without the call: a fifth of all that is left.
+        made = _new(kind)
+        _set_values(made, all_values)
+        _set_given(made, given)
+        _set_extra(made, None)
+        _set_private(made, None)
+        return made
+
+    return make
 
 
 def without_lone_surrogates(value: T) -> T:

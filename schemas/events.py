@@ -30,7 +30,9 @@ class Event(WireModel):
     def numbered(self, seq: int, time: Instant) -> Self:
         """The same fact with its place and time."""
         # Called for every event of every run: `with_values` would take half as long again.
-        given = {*self.__pydantic_fields_set__, "seq", "time"}
+        given = self.__pydantic_fields_set__
+        if "seq" not in given:
+            given = {*given, "seq", "time"}
         return self._of_valid({**self.__dict__, "seq": seq, "time": time}, given)
 
 
