@@ -7,7 +7,7 @@ from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.runs import Runs
-from agentstream.consumers.waiting_room import PATIENCE_SECONDS, WaitingRoom
+from agentstream.consumers.waiting_room import PATIENCE_SECONDS, TOLD_AT_ONCE, WaitingRoom
 from agentstream.schemas.events import RunQueued, StreamEvents
 from agentstream.schemas.requests import StreamMode
 from agentstream.schemas.results import InvokeResult
@@ -81,6 +81,49 @@ def test_who_began_or_left_in_time_is_told_nothing_nor_who_wants_no_stream_nor_a
         room.close()
         await asyncio.sleep(2 * PATIENCE_SECONDS)
         assert room.said == []
+
+    in_virtual_time(play())
+
+
+def test_of_many_that_are_due_at_once_only_a_few_are_told_before_others_have_their_turn() -> None:
+    # 4,000 requests that were read together were told in one stretch: the loop stood still for a tenth of a second.
+    async def play() -> None:
+        room = Room()
+        names = [f"{number}" for number in range(10 * TOLD_AT_ONCE)]
+        for number, name in enumerate(names):
+            room.enter(run(name, f"session {number % 7}"))
+        await asyncio.sleep(PATIENCE_SECONDS)
+        at, turns = asyncio.get_running_loop().time(), [len(room.said)]
+        while len(room.said) < len(names):
+            await asyncio.sleep(0)
+            turns.append(len(room.said))
+        assert asyncio.get_running_loop().time() == at, "nobody is told later than he must be"
+        assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) == TOLD_AT_ONCE
+        assert room.ahead == [(name, number // 7) for number, name in enumerate(names)]
+        await asyncio.sleep(10 * PATIENCE_SECONDS)
+        assert len(room.said) == len(names)
+
+    in_virtual_time(play())
+
+
+def test_where_runs_are_quick_nobody_looks_for_each_of_them_whether_it_still_waits() -> None:
+    async def play() -> None:
+        room, loop = Room(), asyncio.get_running_loop()
+        for number in range(100):
+            one = run(f"{number}")
+            room.enter(one)
+            await asyncio.sleep(0.009)
+            room.leave(room.begin(one))
+        slow = run("slow")
+        room.enter(slow)
+        entered = loop.time()
+        # Of the two timers the first finds all but the last gone.
+        looks: list[float] = []
+        while not room.said:
+            due = room._timer.when() if room._timer is not None else 0.0
+            looks += [due] if due not in looks else []
+            await asyncio.sleep(0.001)
+        assert looks == [PATIENCE_SECONDS, entered + PATIENCE_SECONDS]
 
     in_virtual_time(play())
 
