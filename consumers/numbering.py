@@ -61,18 +61,14 @@ class Numbering:
         self._pending_bytes = 0
         self._growing: _PartKey | None = None
         self._grown: list[str] = []
-        self._due: float | None = None
         self._next_seq = first_seq
+        self.due: float | None = None
+        """When `flush` is to be called, on the clock of `add`; None while nothing waits."""
 
     @property
     def last_seq(self) -> int:
         """`seq` of the last event that was given out; −1, or one below `first_seq`, before the first."""
         return self._next_seq - 1
-
-    @property
-    def due(self) -> float | None:
-        """When `flush` is to be called, on the clock of `add`; None while nothing waits."""
-        return self._due
 
     def add(self, event: AnyEvent, *, at: float, time: datetime) -> list[StreamEvents]:
         """Take one event that happened `at` (monotonic seconds), and give the records that must go at once."""
@@ -98,7 +94,7 @@ class Numbering:
             self._grow()
         name, first, events = self._name, self._next_seq, tuple(self._pending)
         self._next_seq += len(events)
-        self._pending, self._pending_bytes, self._growing, self._due = [], 0, None, None
+        self._pending, self._pending_bytes, self._growing, self.due = [], 0, None, None
         return [
             StreamEvents.of_numbered(
                 events,
@@ -172,5 +168,5 @@ class Numbering:
         self._grown = []
 
     def _wait_until(self, due: float) -> None:
-        if self._due is None or due < self._due:
-            self._due = due
+        if self.due is None or due < self.due:
+            self.due = due

@@ -18,12 +18,20 @@ STOP_SECONDS: Final = 2.0
 class Bell:
     """Wakes one waiter, when it is rung or when it is time. Rung while nobody waits, it is remembered."""
 
-    __slots__ = ("_rung", "_timer", "_waiter")
+    __slots__ = ("_loop", "_rung", "_timer", "_waiter")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which it is waited for, asked for once: each time asks the system who we are, up to 2 µs."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def ring(self) -> None:
         """Wake the waiter, now or when it comes."""
@@ -36,7 +44,7 @@ class Bell:
     async def wait(self, until: float = inf) -> None:
         """Wait for the bell, or until the loop's clock says so. It may be rung too early: look, and wait again."""
         if not self._rung:
-            loop = asyncio.get_running_loop()
+            loop = self.loop
             self._set_timer(loop, until)
             self._waiter = loop.create_future()
             try:
@@ -80,10 +88,10 @@ class Pump:
         self._bell = bell
         self._now = now
         self._stopping = False
+        self._raised: Exception | None = None
         self.begun = False
         """Whether the harness has had its first turn."""
-        self.task = asyncio.create_task(self._run(), name=name)
-        self.task.add_done_callback(self._on_done)
+        self.task = bell.loop.create_task(self._run(), name=name)
 
     @property
     def ended(self) -> bool:
@@ -93,7 +101,7 @@ class Pump:
     @property
     def error(self) -> BaseException | None:
         """What the harness raised, once it is done."""
-        return asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
+        return asyncio.CancelledError() if self.task.cancelled() else self._raised or self.task.exception()
 
     def take(self) -> Sequence[Came]:
         """All that came since the last time, in order."""
@@ -112,7 +120,15 @@ class Pump:
 
     async def _run(self) -> None:
         self.begun = True
-        events = self._start()
+        try:
+            await self._listen(self._start())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the attempt has to tell of it
+            self._raised = error
+        finally:
+            # Whoever it wakes finds the task done: nothing is awaited from here on.
+            self._bell.ring()
+
+    async def _listen(self, events: AsyncIterator[object]) -> None:
         try:
             async for event in events:
                 # One that swallows its cancellation and goes on is not listened to.
@@ -127,11 +143,6 @@ class Pump:
             # Cancelled while the queue was full, the generator stands at its `yield` and knows of nothing.
             if isinstance(events, AsyncGenerator):
                 await events.aclose()
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # seen, or asyncio complains about it when an abandoned one ends
-        self._bell.ring()
 
 
 class Abandoned:

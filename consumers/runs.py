@@ -80,9 +80,8 @@ class Runs:
                     for record in attempt.add(run.started_event):
                         yield record
                     while attempt.ending is None:
-                        for record in attempt.step():
+                        for record in await attempt.more():
                             yield record
-                        await attempt.wait()
                 ending, retry = run.judge(attempt.ending, self._rng)
                 for record in attempt.add(run.closing_event(ending or attempt.ending, retry)):
                     yield record
