@@ -15,11 +15,11 @@ from agentstream.consumers.replay.comparing.records import evaluation_results
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.specs import make_evaluators
 from agentstream.consumers.replay.comparing.verdict import check_rules
-from agentstream.consumers.replay.playing import Budget, Player, ReplayManifest, Tally
+from agentstream.consumers.replay.playing import Budget, Player, Tally
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.recording.selection import Selection
 from agentstream.consumers.replay.shadowing.following import EndedRuns
-from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
+from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory, shadow_manifest
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.consumers.replay.shadowing.shadow import Publish, Shadow, to_nobody
 from agentstream.consumers.replay.words import counted
@@ -84,14 +84,7 @@ def run_shadow(context: Context, wanted: Wanted, *, as_json: bool) -> None:
     if wanted.group in workers:
         fail(f"--group {wanted.group}: is the workers' own; leave it out, or name another one", USAGE)
     cluster = context.cluster(settings)
-    fresh = ReplayManifest(
-        id=secrets.token_hex(5),
-        created_at=datetime.now(UTC),
-        recording="recording",
-        recording_hash="",
-        runs=0,
-        terms=terms,
-    )
+    fresh = shadow_manifest(terms, shadow_id=secrets.token_hex(5), begun_at=datetime.now(UTC))
     evaluators, alarms = make_evaluators(wanted.specs), [parse_rule(text) for text in wanted.rules]
     # Before there is a directory: what is wrong with the options is no shadow that could be gone on with.
     check_rules(evaluators, alarms)

@@ -11,12 +11,12 @@ from typing import Final
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.specs import make_evaluators
 from agentstream.consumers.replay.comparing.summary import EvaluatorSummary
-from agentstream.consumers.replay.playing import Budget, Player, ReplayManifest, ReplayTerms
+from agentstream.consumers.replay.playing import Budget, Player, ReplayTerms
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.recording.selection import Selection
 from agentstream.consumers.replay.recording.stretch import Stretch
 from agentstream.consumers.replay.shadowing.following import EndedRuns
-from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
+from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory, shadow_manifest
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison, Standing
 from agentstream.consumers.replay.shadowing.shadow import Shadow
 from agentstream.infra.connection import redactor
@@ -137,14 +137,7 @@ def _tools(standing: Standing) -> EvaluatorSummary:
 async def _beside(stage: Stage) -> AsyncIterator[tuple[Beside, asyncio.Task[None]]]:
     """As `agentstream shadow` does it, in this process."""
     settings, terms = replay_settings(stage), ReplayTerms(mode="hybrid", changes=CANDIDATE)
-    fresh = ReplayManifest(
-        id=secrets.token_hex(5),
-        created_at=datetime.now(UTC),
-        recording="recording",
-        recording_hash="",
-        runs=0,
-        terms=terms,
-    )
+    fresh = shadow_manifest(terms, shadow_id=secrets.token_hex(5), begun_at=datetime.now(UTC))
     group, budget = f"{stage.group_id}-shadow-{fresh.id}", Budget(concurrency=_AT_ONCE)
     rules = Rules(redactor(stage.settings))
     async with AsyncExitStack() as stack:

@@ -14,11 +14,11 @@ from agentstream.consumers.replay.comparing.report import make_report
 from agentstream.consumers.replay.comparing.rules import parse_rule
 from agentstream.consumers.replay.comparing.sides import Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.specs import make_evaluators
-from agentstream.consumers.replay.playing import ReplayError, ReplayManifest, ReplayTerms
+from agentstream.consumers.replay.playing import ReplayError, ReplayTerms
 from agentstream.consumers.replay.recording.files import RecordingError, RecordingReader
 from agentstream.consumers.replay.recording.redacting import Rules
 from agentstream.consumers.replay.shadowing.following import EndedRun
-from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory
+from agentstream.consumers.replay.shadowing.keeping import ShadowDirectory, shadow_manifest
 from agentstream.consumers.replay.shadowing.rolling import RollingComparison
 from agentstream.schemas.recordings import RecordedRun, ReplayedRun
 from tests.support.captures import recorded
@@ -26,14 +26,8 @@ from tests.support.runs import result_of
 
 
 def opened(path: Path, mode: str = "hybrid", secrets: Sequence[str] = ()) -> ShadowDirectory:
-    manifest = ReplayManifest(
-        id="s1",
-        created_at=datetime.now(UTC),
-        recording="recording",
-        recording_hash="",
-        runs=0,
-        terms=ReplayTerms.model_validate({"mode": mode}),
-    )
+    terms = ReplayTerms.model_validate({"mode": mode})
+    manifest = shadow_manifest(terms, shadow_id="s1", begun_at=datetime.now(UTC))
     return ShadowDirectory.open(path, manifest, Rules(Redactor(secrets)), topic_prefix="agent.")
 
 

@@ -8,11 +8,13 @@ and `replay` leave, and `compare` reads them.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from agentstream.consumers.replay.playing.directory import ReplayDirectory, ReplayManifest, read_manifest
+from agentstream.consumers.replay.playing.terms import ReplayTerms
 from agentstream.consumers.replay.recording.assembling import assemble
 from agentstream.consumers.replay.recording.files import RecordingReader, RecordingWriter
 from agentstream.consumers.replay.recording.manifest import MANIFEST, RecordingError
@@ -22,6 +24,13 @@ from agentstream.schemas.recordings import RecordedRun
 
 RECORDING = "recording"
 REPLAY = "replay"
+
+
+def shadow_manifest(terms: ReplayTerms, *, shadow_id: str, begun_at: datetime) -> ReplayManifest:
+    """That of a shadow which begins: its recording is empty as yet."""
+    return ReplayManifest(
+        id=shadow_id, created_at=begun_at, recording=RECORDING, recording_hash="", runs=0, terms=terms
+    )
 
 
 class ShadowDirectory:
