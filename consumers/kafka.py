@@ -142,7 +142,7 @@ async def _end_pieces(consumer: Consumer) -> None:
 
 def to_record(raw: Any) -> Record:
     """Our value for an aiokafka ConsumerRecord."""
-    headers: Sequence[tuple[str, bytes]] = tuple((name, value or b"") for name, value in raw.headers)
+    headers: Sequence[tuple[str, bytes]] = tuple([(name, value or b"") for name, value in raw.headers])
     return Record(
         position=Position(topic=raw.topic, partition=raw.partition, offset=raw.offset),
         timestamp_ms=raw.timestamp,

@@ -97,24 +97,23 @@ class _Careful:
         return max(self._floor, reached)
 
     def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
+        """What is left. May be begun again at any time, as by `getmany` for each part that it hands out."""
         while True:
             try:
-                record = next(self._records)
-            except StopIteration:
-                self._unreadable.pop(self._where, None)
-                raise
-            except Exception as error:
-                # Whatever it is, from a bad header name to a codec's own exception: aiokafka would lose records.
+                for record in self._records:
+                    if record.offset >= self._floor:
+                        yield record
+            except Exception as error:  # noqa: BLE001 - from a bad header name to a codec's own: aiokafka loses records
                 if self._data is None:
                     self._unreadable[self._where] = Unreadable(offset=self.next_fetch_offset, why=_described(error))
-                    raise StopIteration from error
+                    return
                 self._begin_again(self._data)
-                continue
-            if record.offset >= self._floor:
-                return record
+            else:
+                self._unreadable.pop(self._where, None)
+                return
+
+    def __next__(self) -> Any:
+        return next(iter(self))
 
     def _begin_again(self, data: bytes) -> None:
         """Read the same bytes leniently, from where the strict reader stopped."""
