@@ -14,7 +14,15 @@ from agentstream.consumers.retries import RetryCeilings, RetryRules, retry_rules
 from agentstream.schemas import defaults
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.headers import TRACE_TARGET
-from agentstream.schemas.requests import HarnessChoice, InvokeRequest, Limits, Retry, StreamMode, Thinking
+from agentstream.schemas.requests import (
+    AgentParameters,
+    HarnessChoice,
+    InvokeRequest,
+    Limits,
+    Retry,
+    StreamMode,
+    Thinking,
+)
 
 T = TypeVar("T")
 KNOWN_HARNESSES = frozenset({"pi", "pi-http", "scripted"})
@@ -47,6 +55,8 @@ class WorkerAgentConfig:
     """AGENTS.md and agent.json as they were read at start."""
     unasked: "Unasked" = field(init=False, repr=False, compare=False)
     """What takes effect where a request does not say."""
+    usual: "EffectiveParameters | NotAdmitted" = field(init=False, repr=False, compare=False)
+    """What a request that asks for nothing runs with, or why it is refused: one object for all of them."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for limits that cannot be written, and where no harness is allowed at all."""
@@ -54,6 +64,7 @@ class WorkerAgentConfig:
         if not self.harnesses:
             raise ValueError("at least one harness must be allowed")
         object.__setattr__(self, "unasked", Unasked.of(self))
+        object.__setattr__(self, "usual", _resolved(AgentParameters(), self))
 
     @property
     def fallback_harness(self) -> str:
@@ -118,10 +129,17 @@ def admit(request: InvokeRequest, config: WorkerAgentConfig) -> EffectiveParamet
     does not take (schema_invalid), a tool that is not allowed. Credentials that the worker has not are no refusal but
     a failed run: they come back as `EffectiveParameters.problem`.
     """
-    asked, unasked = request.parameters, config.unasked
+    if request.resume is not None:
+        return NotAdmitted(problem=_problem(ErrorCode.UNSUPPORTED, "`resume` is reserved"))
+    asked = request.parameters
+    return _resolved(asked, config) if asked.model_fields_set else config.usual
+
+
+def _resolved(asked: AgentParameters, config: WorkerAgentConfig) -> EffectiveParameters | NotAdmitted:
+    unasked = config.unasked
     choice = asked.harness or unasked.choice or HarnessChoice(kind=config.fallback_harness)
     tools = unasked.tools if asked.tools is None else tuple(dict.fromkeys(asked.tools))
-    problem = _refused(request, choice, tools, config)
+    problem = _refused(choice, tools, config)
     if problem is not None:
         return NotAdmitted(problem=problem)
     model = asked.model or unasked.model
@@ -171,11 +189,7 @@ def findings(config: WorkerAgentConfig) -> tuple[Finding, ...]:
     return (*config.files.findings, *more)
 
 
-def _refused(
-    request: InvokeRequest, choice: HarnessChoice, tools: tuple[str, ...], config: WorkerAgentConfig
-) -> Problem | None:
-    if request.resume is not None:
-        return _problem(ErrorCode.UNSUPPORTED, "`resume` is reserved")
+def _refused(choice: HarnessChoice, tools: tuple[str, ...], config: WorkerAgentConfig) -> Problem | None:
     if choice.kind not in config.harnesses:
         known = choice.kind in KNOWN_HARNESSES
         code = ErrorCode.HARNESS_NOT_ALLOWED if known else ErrorCode.UNKNOWN_HARNESS

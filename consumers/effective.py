@@ -8,11 +8,14 @@ from typing import Final
 
 from agentstream.consumers.harness.port import Credentials, RunLimits
 from agentstream.consumers.retries import RetryRules
+from agentstream.schemas.base import unchecked
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, StreamMode, Thinking
 
 MAX_ECHO_BYTES: Final = 4_096
 """Results repeat the parameters; 256 KiB of instructions in each would cost more than the answers."""
+
+_parameters = unchecked(AgentParameters)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +42,19 @@ class EffectiveParameters:
     """The provider's credentials, where the worker has some."""
     problem: Problem | None = None
     """Why the run fails before it starts (credentials that are missing): `Runs.execute` makes a failed result of it."""
+    _wire: AgentParameters | None = field(default=None, init=False, repr=False, compare=False)
 
     def to_wire(self) -> AgentParameters:
         """The parameters for the result. What is longer than 4 KiB is cut, with its size and SHA-256."""
-        return AgentParameters(
+        wire = self._wire
+        if wire is None:
+            # Once: all runs whose requests ask for nothing share these parameters.
+            wire = self._as_echoed()
+            object.__setattr__(self, "_wire", wire)
+        return wire
+
+    def _as_echoed(self) -> AgentParameters:
+        return _parameters(
             model=self.model,
             agents_md=_short_text(self.agents_md),
             harness=_short_choice(self.choice),

@@ -10,8 +10,11 @@ from random import Random
 
 from agentstream.consumers.harness.port import Failed
 from agentstream.schemas import defaults
+from agentstream.schemas.base import unchecked
 from agentstream.schemas.errors import ErrorCode, error_rule
 from agentstream.schemas.requests import Retry
+
+_retry = unchecked(Retry)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +70,7 @@ class RetryRules:
 
     def to_wire(self) -> Retry:
         """The waits for the result; the first one only if it was asked for."""
-        return Retry(base_ms=self.base_ms, cap_ms=self.cap_ms, retry_after_ms=self.retry_after_ms)
+        return _retry(base_ms=self.base_ms, cap_ms=self.cap_ms, retry_after_ms=self.retry_after_ms)
 
 
 def retry_rules(ceilings: RetryCeilings, *asked: Retry | None) -> RetryRules:

@@ -197,7 +197,8 @@ class Harness(Protocol):
     def check_options(self, options: Mapping[str, JsonValue]) -> str | None:
         """None if a run may be started with these options, else one line for the caller that says what is wrong.
 
-        Asked at admission, before any run: a request with bad options is a dead letter. Must not raise or wait.
+        Asked at admission, before any run, and once for all requests that name none: a request with bad options is a
+        dead letter. Must not raise or wait, nor look at anything else.
         """
         ...
 

@@ -12,7 +12,7 @@ from agentstream.consumers.agent_config import DEFAULT_LIMITS, NotAdmitted, Work
 from agentstream.consumers.agent_files import AgentFiles, read_agent_files
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.schemas.messages import Message
-from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits
+from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits, Retry
 
 names = st.sampled_from(["bash", "read", "rm", "scripted", "pi", "zap", "openai/x", "low", "full"])
 leaves = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats() | st.text(max_size=5) | names
@@ -49,7 +49,15 @@ def test_any_agent_json_leaves_requests_alone(content: object) -> None:
     assert resolved.choice.kind == "scripted"
     assert set(resolved.tools) <= TOOLS
     assert all(asdict(resolved.limits)[name] <= bound for name, bound in asdict(DEFAULT_LIMITS).items())
-    resolved.to_wire().to_bytes()
+    assert resolved == admit(request(AgentParameters(model=None)), own), "what is asked for nothing is worked out once"
+    is_as_if_checked(resolved.to_wire())
+
+
+def is_as_if_checked(wire: AgentParameters) -> None:
+    """It is made without pydantic's checks."""
+    checked = AgentParameters.model_validate(wire.model_dump())
+    assert checked == wire
+    assert checked.to_bytes() == wire.to_bytes()
 
 
 @given(st.text(max_size=30))
@@ -69,7 +77,9 @@ choices = st.builds(
         harness=st.none() | choices,
         tools=st.none() | st.lists(st.sampled_from(["bash", "read", "rm"]), max_size=4).map(tuple),
         limits=st.none() | asked_limits,
-        agents_md=st.none() | st.text(max_size=9),
+        agents_md=st.none() | st.text(max_size=9) | st.just("é" * 5_000),
+        retry=st.none() | st.builds(Retry, base_ms=st.none() | st.integers(0, 10**6)),
+        model=st.none() | st.just("openai/x"),
     )
 )
 def test_whatever_is_admitted_is_allowed(parameters: AgentParameters) -> None:
@@ -81,3 +91,4 @@ def test_whatever_is_admitted_is_allowed(parameters: AgentParameters) -> None:
     for name, bound in asdict(DEFAULT_LIMITS).items():
         wanted = getattr(parameters.limits, name, None) or bound
         assert asdict(resolved.limits)[name] == min(bound, wanted)
+    is_as_if_checked(resolved.to_wire())

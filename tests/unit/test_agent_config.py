@@ -58,6 +58,15 @@ def test_without_anything_the_constants_take_effect() -> None:
     assert (resolved.model, resolved.credentials, resolved.problem) == (None, None, None)
 
 
+def test_requests_that_ask_for_nothing_share_what_they_run_with() -> None:
+    own = config(files=files(model="openai/a", tools=["bash"]))
+    assert resolve(own) is resolve(own)
+    assert resolve(own).to_wire() is resolve(own).to_wire()
+    assert replace(resolve(own), tools=()).to_wire().tools == ()
+    resumed = InvokeRequest.model_validate({"messages": [{"role": "user", "content": "hi"}], "resume": {"x": 1}})
+    assert isinstance(admit(resumed, own), NotAdmitted)
+
+
 def test_files_come_before_constants_and_the_request_before_files() -> None:
     own = config(files=files(model="openai/a", tools=["bash"], thinking="low", stream="none"))
     assert resolve(own).model == "openai/a"
