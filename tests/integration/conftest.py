@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from agentstream.infra.broker import BrokerOptions, find_broker
+from tests.integration.replay_fixtures import stage
 from tests.integration.tracing_fixtures import caller, plan, receiver
 from tests.support.cluster import Cluster, cluster_of
 from tests.support.proxy import KafkaProxy
 
-__all__ = ["caller", "plan", "receiver"]
+__all__ = ["caller", "plan", "receiver", "stage"]
 _PROPERTIES = {
     # Kafka's own minimum is 6 s: a dozen tests wait until the group forgets a worker.
     "group.min.session.timeout.ms": "1000",

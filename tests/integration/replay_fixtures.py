@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.harness.pi import PiHarness
 from agentstream.consumers.redaction import Redactor
@@ -27,7 +29,7 @@ from agentstream.consumers.runs import Runs
 from agentstream.infra.offline_model import OfflineModel
 from agentstream.infra.playback import PlaybackEndpoint
 from agentstream.schemas.recordings import RecordedRun, ReplayedRun
-from tests.integration.pi_fixtures import ALL_TOOLS, credentials
+from tests.integration.pi_fixtures import ALL_TOOLS, credentials, settings
 from tests.support import commands as typed
 from tests.support.replays import Case, Replayed, manifest, record, record_scripted, replayed, scripted, write
 from tests.support.waiting import eventually
@@ -72,6 +74,13 @@ class PiStage:
             )
             opened = stack.enter_context(ReplayDirectory.open(self.directory / out, manifest(len(runs), terms)))
             return replayed(opened, await Player(opened, performer, playbacks, budget=Budget(concurrency=8)).play(runs))
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
+    """One Pi and one model, in the test's own directory."""
+    async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
+        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 def with_tools(number: int) -> Case:

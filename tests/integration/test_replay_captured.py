@@ -1,30 +1,17 @@
 """From the topics to a recording to a frozen replay: real workers, real Kafka, the real Pi."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from agentstream.consumers.harness.pi import PiHarness
-from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.replay.playing import ReplayTerms
 from agentstream.consumers.replay.recording.files import RecordingReader
-from agentstream.infra.offline_model import OfflineModel
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
 from tests.chaos.inside import plan_of, serving
-from tests.integration.pi_fixtures import settings
 from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.support.captures import capture
 from tests.support.cluster import Cluster
 
 MANY = 200
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
-    async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
-        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 def asking(run_id: str, text: str, session: str, history: tuple[Message, ...] = (), **more: object) -> InvokeRequest:

@@ -1,15 +1,10 @@
 """A changed system prompt, judged end to end: real workers and Kafka, the real Pi, and every step as it is typed."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agentstream.consumers.harness.pi import PiHarness
-from agentstream.consumers.redaction import Redactor
-from agentstream.infra.offline_model import OfflineModel
-from tests.integration.pi_fixtures import settings
 from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.integration.test_replay_captured import asking, ran
 from tests.support.cluster import Cluster
@@ -18,12 +13,6 @@ from tests.support.waiting import patience
 
 ADA, EVE = "Your name is Ada.", "Your name is Eve."
 RULE = "pass_rate(exact) < baseline - 0.02"
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
-    async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
-        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 async def typed(terminal: Terminal, *arguments: str, code: int = 0) -> None:

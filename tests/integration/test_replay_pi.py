@@ -9,28 +9,19 @@ import pytest
 
 from agentstream.consumers.harness.pi import PiHarness
 from agentstream.consumers.harness.port import HarnessEvent, HarnessRequest, Terminal, Waiting
-from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.replay.playing import (
     ReplayTerms,
 )
 from agentstream.consumers.replay.playing.playback import MISSED
-from agentstream.infra.offline_model import OfflineModel
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import MessageEnded
 from agentstream.schemas.messages import Message, ToolCallResponsePart
 from agentstream.schemas.recordings import ReplayedRun
 from agentstream.schemas.requests import AgentParameters
-from tests.integration.pi_fixtures import settings
 from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.support.replays import Case
 
 FEW = 6
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
-    async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
-        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 FROZEN = ReplayTerms(mode="frozen")

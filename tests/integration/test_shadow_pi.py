@@ -1,31 +1,20 @@
 """A shadow with the real Pi beside a worker with the real Pi: the model is asked again, no tool runs."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from agentstream.consumers.harness.pi import PiHarness
-from agentstream.consumers.redaction import Redactor
-from agentstream.infra.offline_model import OfflineModel
 from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
 from tests.chaos.inside import plan_of, serving
-from tests.integration.pi_fixtures import settings
 from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.integration.shadow_fixtures import Terminal, ended, terminal_at
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
 FEW = 4
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[PiStage]:
-    async with OfflineModel() as model, PiHarness(settings(tmp_path), redactor=Redactor()) as pi:
-        yield PiStage(pi=pi, model=model, directory=tmp_path)
 
 
 @pytest.fixture

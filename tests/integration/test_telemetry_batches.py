@@ -1,20 +1,12 @@
 """How many spans go in one request."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from agentstream.infra.telemetry import processors
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
 from tests.support.otel import set_otel, span
-from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as receiver:
-        yield receiver
+from tests.support.otlp_receiver import Manner, OtlpReceiver
 
 
 async def test_what_does_not_fill_a_request_waits_for_more_although_others_are_sent(

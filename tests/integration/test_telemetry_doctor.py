@@ -1,7 +1,5 @@
 """What doctor says about where spans and measurements go."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from agentstream.infra.doctor import Check, examine
@@ -10,16 +8,10 @@ from agentstream.infra.settings_file import SettingsError
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.topics import Topics
 from tests.support.otel import set_otel
-from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
+from tests.support.otlp_receiver import Manner, OtlpReceiver
 
 KEY = "canary-secret-0123456789"
 LOST = "runs are not affected, but what they report is lost."
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as receiver:
-        yield receiver
 
 
 def _no_broker() -> tuple[KafkaConnection, Topics]:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -15,16 +14,10 @@ from agentstream.infra.telemetry import processors
 from agentstream.infra.telemetry.environment import telemetry_settings
 from agentstream.infra.telemetry.opening import open_telemetry
 from tests.support.otel import set_otel, span
-from tests.support.otlp_receiver import Manner, OtlpReceiver, otlp_receiver
+from tests.support.otlp_receiver import Manner, OtlpReceiver
 from tests.support.waiting import eventually
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as receiver:
-        yield receiver
 
 
 async def test_spans_arrive_as_they_were_made_once_a_flush_is_asked_for(

@@ -18,12 +18,6 @@ MINE, THEIRS = "Bearer operators-key-0123", "Bearer tenants-key-0123"
 
 
 @pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with otlp_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def tenant() -> Iterator[OtlpReceiver]:
     with otlp_receiver() as receiver:
         yield receiver
