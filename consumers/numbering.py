@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from agentstream.consumers.redaction import Redactor, StreamRedactor
-from agentstream.consumers.truncation import MAX_EVENT_BYTES, cut, pieces, with_short
+from agentstream.consumers.truncation import MAX_EVENT_BYTES, cut, pieces, texts_of_small, with_short
 from agentstream.schemas.events import AnyEvent, PartDelta, StreamEvents
 from agentstream.schemas.requests import StreamMode
 
@@ -78,12 +78,17 @@ class Numbering:
         if self._mode == "none" and event.type not in _ALWAYS:
             return []
         ready = self._rests(event, at, time) if self._open else []
-        event, size = cut(self._redactor.model(event))
+        small = texts_of_small(event)
+        if small is None or self._redactor.found_in_any(small[0]):
+            event, size = cut(self._redactor.model(event))
+        else:
+            size = small[1]
         self._append(event, size, time)
         linger = _LINGER.get(event.type, LINGER_SECONDS)
         if not linger or self._pending_bytes >= FLUSH_BYTES:
             return ready + self.flush()
-        self._wait_until(at + linger)
+        if self.due is None or at + linger < self.due:
+            self.due = at + linger
         return ready
 
     def flush(self) -> list[StreamEvents]:
@@ -112,14 +117,16 @@ class Numbering:
         open_text = self._open.get(key)
         stream = self._redactor.stream() if open_text is None else open_text[1]
         self._open[key] = (event, stream)
-        return self._show(event, stream.feed(event.delta), at, time)
+        shown = stream.feed(event.delta)
+        return self._show(key, event, shown, at, time) if shown else []
 
     def _rests(self, event: AnyEvent, at: float, time: datetime) -> list[StreamEvents]:
         """The rests of the texts that an event ends: what was held back of them shows before it."""
         ready: list[StreamEvents] = []
         for key in self._ended_by(event):
             last, stream = self._open.pop(key)
-            ready += self._show(last, stream.finish(), at, time)
+            if rest := stream.finish():
+                ready += self._show(key, last, rest, at, time)
         return ready
 
     def _ended_by(self, event: AnyEvent) -> list[_PartKey]:
@@ -134,10 +141,9 @@ class Numbering:
             case _:
                 return []
 
-    def _show(self, event: PartDelta, shown: str, at: float, time: datetime) -> list[StreamEvents]:
+    def _show(self, key: _PartKey, event: PartDelta, shown: str, at: float, time: datetime) -> list[StreamEvents]:
         """A text that is safe to show, of the part that a delta is of."""
         ready: list[StreamEvents] = []
-        key = (event.message_id, event.part_index)
         for piece in pieces(shown):
             if key == self._growing:
                 self._grown.append(piece)
@@ -149,8 +155,8 @@ class Numbering:
             if key not in self._begun or self._pending_bytes >= FLUSH_BYTES:
                 self._begun.add(key)
                 ready += self.flush()
-            else:
-                self._wait_until(at + LINGER_SECONDS)
+            elif self.due is None or at + LINGER_SECONDS < self.due:
+                self.due = at + LINGER_SECONDS
         return ready
 
     def _append(self, event: AnyEvent, size: int, time: datetime) -> None:
@@ -166,7 +172,3 @@ class Numbering:
         assert last.type == "part.delta"
         self._pending[-1] = last.with_values(delta=last.delta + "".join(self._grown))
         self._grown = []
-
-    def _wait_until(self, due: float) -> None:
-        if self.due is None or due < self.due:
-            self.due = due

@@ -64,6 +64,10 @@ class Redactor:
                 return True
         return False
 
+    def found_in_any(self, texts: Iterable[str]) -> bool:
+        """Whether a secret may stand in one of the texts; not if it is no."""
+        return bool(self._forms) and self.found_in("\n".join(texts))
+
     def text(self, text: str) -> str:
         """The text without secrets."""
         return self._pattern.sub(REDACTED, text) if self.found_in(text) else text
@@ -136,6 +140,8 @@ class StreamRedactor:
 
     def finish(self) -> str:
         """The rest."""
+        if not self._held:
+            return ""
         rest, self._held = self._redactor.text(self._held), ""
         return rest
 

@@ -11,6 +11,7 @@ from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import (
     AnyEvent,
     MessageEnded,
+    MessageStarted,
     PartDelta,
     PartEnded,
     PartStarted,
@@ -22,9 +23,10 @@ from agentstream.schemas.events import (
     ToolEnded,
     ToolProgressed,
     ToolStarted,
+    TurnEnded,
     TurnStarted,
 )
-from agentstream.schemas.messages import Message, TextPart
+from agentstream.schemas.messages import Message, TextPart, Usage
 from agentstream.schemas.requests import StreamMode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -141,6 +143,41 @@ def test_a_held_back_end_shows_when_the_attempt_ends_before_its_part() -> None:
     assert types(stream.add(delta("my sk"))) == ["part.delta"]
     records = stream.add(RunEnded(status="failed", error=Problem.of(ErrorCode.PROVIDER_ERROR)))
     assert [getattr(event, "delta", None) for event in records[0].events] == ["sk", None]
+
+
+SECRET = "sk-4f9a-0b7c-hidden"
+SPOKEN = Usage(provider=f"by {SECRET}", model="m", input_tokens=1, output_tokens=1)
+NAMED = Usage(provider="p", model=SECRET, input_tokens=1, output_tokens=1)
+SAID = Message.of_text("assistant", "hi")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        RunStarted(harness=SECRET),
+        RunStarted(harness="pi", model=f"p/{SECRET}"),
+        RunEnded(status="completed", usage=(NAMED,)),
+        RunEnded(status="failed", error=Problem.of(ErrorCode.INTERNAL, f"it was {SECRET}")),
+        TurnEnded(usage=SPOKEN),
+        MessageStarted(message_id=SECRET),
+        MessageEnded(message_id=SECRET, message=SAID),
+        MessageEnded(message_id="m", message=SAID.model_copy(update={"name": SECRET})),
+        MessageEnded(message_id="m", message=Message.of_text("assistant", f"it is {SECRET}.")),
+        MessageEnded(message_id="m", message=SAID, usage=NAMED),
+        PartStarted(message_id=SECRET, part_index=0, part_type="text"),
+        PartEnded(message_id=SECRET, part_index=0, part_type="text", part=TextPart(content="hi")),
+        ended(f"it is {SECRET}."),
+        ToolStarted(tool_call_id="c", tool_name="t", arguments={SECRET: 1}),
+        ToolEnded(tool_call_id="c", tool_name="t", content=[SECRET], duration_ms=1),
+    ],
+)
+def test_no_text_of_any_event_shows_a_secret(event: AnyEvent) -> None:
+    stream = Stream(SECRET)
+    stream.add(event)
+    (shown,) = stream.all_events()
+    assert isinstance(shown, type(event))
+    assert SECRET not in shown.to_bytes().decode()
+    assert REDACTED in shown.to_bytes().decode()
 
 
 def test_large_tool_output_is_cut_and_marked(stream: Stream) -> None:
