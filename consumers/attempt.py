@@ -33,11 +33,12 @@ from agentstream.consumers.watchdog import NEVER, Watchdog
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import AnyEvent, RunAlive, StreamEvents
-from agentstream.schemas.messages import Message, ReasoningPart, TextPart
+from agentstream.schemas.messages import FinishReason, Message, ReasoningPart, TextPart
 
 _log = logging.getLogger(__name__)
 
 _EVENTS: Final = frozenset(get_args(HarnessEvent))
+_REASONS: Final = frozenset(get_args(FinishReason))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +219,8 @@ class Attempt:
         return self._said(self._terminal)
 
     def _said(self, terminal: Terminal) -> Terminal:
+        if isinstance(terminal, Finished) and terminal.finish_reason not in _REASONS:
+            return self._broken_port("finished for a reason that is none of the port's")
         if isinstance(terminal, Finished) and not any(map(_says_something, self.messages)):
             detail = "the agent finished without text, tool call or file"
             return Failed(code=ErrorCode.NO_OUTPUT, detail=detail, cost=terminal.cost)

@@ -18,9 +18,13 @@ from agentstream.consumers.quarantine import CRASH_LIMIT
 from agentstream.consumers.retries import AttemptsSoFar, RetryDecision, decide_retry
 from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.watchdog import Watchdog
+from agentstream.schemas.base import unchecked
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted
 from agentstream.schemas.results import HarnessInfo, InvokeResult
+
+# What a harness says was checked before: its events when they were made, its ending by the attempt.
+_result = unchecked(InvokeResult)
 
 
 class RunProgress:
@@ -141,7 +145,7 @@ class RunProgress:
         """The run's result."""
         admitted, attempt = self._admitted, self._attempt
         kind, versions = self._harness.kind, dict(self._harness.versions)
-        return InvokeResult(
+        return _result(
             run_id=admitted.run_id,
             session_id=admitted.session_id,
             partition=admitted.position.partition,

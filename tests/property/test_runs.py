@@ -9,6 +9,7 @@ from agentstream.consumers.agent_config import DEFAULT_LIMITS
 from agentstream.consumers.harness.scripted_options import ScriptedOptions
 from agentstream.schemas.events import MessageEnded, PartDelta, RunEnded, RunRetrying, RunStarted
 from agentstream.schemas.requests import StreamMode
+from agentstream.schemas.results import InvokeResult
 from tests.unit.playing import Played, Scene, play
 
 SECRET = "sk-canary"
@@ -64,6 +65,7 @@ def test_one_result_that_agrees_with_the_stream(
     played = play(scene)
     result = played.result
     assert (result.error is None) == (result.status == "completed") == bool(result.finish_reason == "stop")
+    assert InvokeResult.model_validate_json(result.to_bytes()).to_bytes() == result.to_bytes(), "made without checks"
     assert_attempts_are_clean(played)
     assert_the_last_attempt_is_the_results(played, mode)
     if knows_secret:

@@ -53,6 +53,11 @@ async def raises_at_once(_: HarnessRequest) -> Events:
     yield SAID
 
 
+async def ends_for_a_reason_that_nobody_knows(_: HarnessRequest) -> Events:
+    yield SAID
+    yield Finished(finish_reason="bored")  # type: ignore[arg-type]
+
+
 async def cancels_itself(_: HarnessRequest) -> Events:
     yield SAID
     raise asyncio.CancelledError
@@ -76,6 +81,7 @@ def not_even_a_generator(_: HarnessRequest) -> Events:
         (raises_at_once, "harness_crashed"),
         (cancels_itself, "harness_crashed"),
         (yields_nonsense, "internal"),
+        (ends_for_a_reason_that_nobody_knows, "internal"),
         (not_even_a_generator, "harness_crashed"),
     ],
 )
