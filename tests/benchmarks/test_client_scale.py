@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from agentstream.consumers.client import AgentClient
-from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from tests.benchmarks.frame import report
 from tests.chaos.fleet import Fleet
+from tests.support.callers import playing
 
 pytestmark = [pytest.mark.bench, pytest.mark.kafka, pytest.mark.timeout(900)]
 
@@ -30,10 +30,6 @@ async def fleet(kafka: str, topics: str, tmp_path: Path) -> AsyncIterator[Fleet]
     fleet = Fleet(bootstrap_servers=kafka, prefix=topics, logs=tmp_path, environment=environment)
     async with fleet.started(workers=2, partitions=8):
         yield fleet
-
-
-def playing(**options: object) -> AgentParameters:
-    return AgentParameters(harness=HarnessChoice.model_validate({"kind": "scripted", "options": options}))
 
 
 def connections() -> int:

@@ -8,21 +8,17 @@ import pytest
 from agentstream.consumers.client import AgentClient, RequestRefused, Run, RunTimeout
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
-from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import read_topic
-from tests.chaos.inside import plan_of, serving
+from tests.support.callers import HANGS, answered, playing
 from tests.support.frames import Api
 from tests.support.proxy import Hold, KafkaProxy
 from tests.support.waiting import WAIT_SECONDS
 
-HANGS = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "some words", "hang": "mid_text"}))
-
 
 @pytest.fixture
 async def client(kafka: str, topics: str) -> AsyncIterator[AgentClient]:
-    await apply_topics(KafkaConnection(bootstrap_servers=kafka), Topics(prefix=topics), partitions=2)
-    async with serving(plan_of(kafka, topics)), AgentClient(kafka, topic_prefix=topics) as one:
+    async with answered(kafka, topics, partitions=2) as one:
         yield one
 
 
@@ -140,16 +136,13 @@ async def test_a_caller_who_is_cancelled_while_he_sends_cancels_the_run_unless_i
 
 
 async def test_a_run_goes_on_without_its_follower_if_that_was_asked_for(client: AgentClient, topics: str) -> None:
-    slow = AgentParameters(
-        harness=HarnessChoice(kind="scripted", options={"text": "one two three four", "delay_ms": 200})
-    )
+    slow = playing(text="one two three four", delay_ms=200)
     async with client.stream("hi", parameters=slow, cancel_on_exit=False) as run:
         await begun(run)
     assert (await client.wait(run.submitted, timeout=WAIT_SECONDS)).status == "completed"
 
 
 async def test_leaving_after_the_result_asks_for_nothing(client: AgentClient, kafka: str, topics: str) -> None:
-    quick = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "done"}))
-    async with client.stream("hi", parameters=quick, timeout=WAIT_SECONDS) as run:
+    async with client.stream("hi", parameters=playing(text="done"), timeout=WAIT_SECONDS) as run:
         assert (await run.result()).status == "completed"
     assert await read_topic(kafka, Topics(prefix=topics).control) == []

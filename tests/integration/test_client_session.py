@@ -1,6 +1,5 @@
 """Conversations over a real Kafka: the history is kept, sent, and found again on the log."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agentstream.consumers.agent_config import WorkerAgentConfig
 from agentstream.consumers.client import (
     AgentClient,
     AgentSession,
@@ -21,13 +19,11 @@ from agentstream.consumers.client import (
     recorded,
 )
 from agentstream.consumers.client.history import carries_history
-from agentstream.consumers.harness.scripted import ScriptedHarness
-from agentstream.consumers.redaction import Redactor
-from agentstream.infra.compose import WorkerPlan, open_worker
 from agentstream.schemas.events import PartDelta
 from agentstream.schemas.messages import Message
+from tests.chaos.inside import plan_of, serving
 from tests.support.asked import asked_with, words
-from tests.support.callers import client_of
+from tests.support.callers import client_of, playing
 from tests.support.cluster import Cluster, cluster_of
 
 
@@ -41,27 +37,9 @@ async def cluster(kafka: str, topics: str) -> AsyncIterator[Cluster]:
 @asynccontextmanager
 async def answering(cluster: Cluster) -> AsyncIterator[AgentClient]:
     """A client, and a worker that plays what requests say."""
-    async with ScriptedHarness() as harness, client_of(cluster) as client:
-        harnesses = {harness.kind: harness}
-        plan = WorkerPlan(
-            connection=cluster.connection,
-            topics=cluster.topics,
-            group_id=cluster.group_id,
-            harnesses=harnesses,
-            agent_config=WorkerAgentConfig(harnesses=harnesses, default_harness=harness.kind),
-            redactor=Redactor([]),
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=500,
-        )
-        stop = asyncio.Event()
-        async with open_worker(plan) as worker, asyncio.TaskGroup() as group:
-            group.create_task(worker.serve(stop, grace_s=1.0), name="worker")
-            yield client
-            stop.set()
-
-
-def playing(**options: object) -> dict[str, object]:
-    return {"harness": {"kind": "scripted", "options": options}}
+    plan = plan_of(cluster.bootstrap_servers, cluster.topics.prefix)
+    async with serving(plan, grace_s=1.0), client_of(cluster) as client:
+        yield client
 
 
 async def said(session: AgentSession, text: str, /, **options: object) -> str:
@@ -210,7 +188,11 @@ async def test_a_caller_whose_clock_is_ahead_finds_the_history_all_the_same(clus
     async with answering(cluster) as client:
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ahead = int((datetime.now(UTC) + timedelta(minutes=30)).timestamp() * 1000)
-        request = {"id": "r", "messages": [*messages, {"role": "user", "content": "c"}], "parameters": playing()}
+        request = {
+            "id": "r",
+            "messages": [*messages, {"role": "user", "content": "c"}],
+            "parameters": {"harness": {"kind": "scripted"}},
+        }
         async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap_servers) as producer:
             await producer.send_and_wait(
                 cluster.topics.invoke_requests, json.dumps(request).encode(), key=b"s", timestamp_ms=ahead

@@ -5,51 +5,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agentstream.consumers.agent_config import WorkerAgentConfig
-from agentstream.consumers.client import AgentClient, Run, RunFailed, Voided
-from agentstream.consumers.harness.scripted import ScriptedHarness
-from agentstream.consumers.redaction import Redactor
-from agentstream.infra.compose import WorkerPlan, open_worker
-from agentstream.infra.topics import apply_topics
-from agentstream.producers.connection import KafkaConnection
+from agentstream.consumers.client import AgentClient, Run, RunFailed
 from agentstream.schemas.messages import Message
-from agentstream.schemas.requests import AgentParameters, HarnessChoice, InvokeRequest, Limits
-from agentstream.schemas.topics import Topics
+from agentstream.schemas.requests import InvokeRequest
+from tests.support.callers import answered, kinds, playing
 from tests.support.waiting import WAIT_SECONDS
 
 
 @pytest.fixture
 async def client(kafka: str, topics: str) -> AsyncIterator[AgentClient]:
     """A client, and a worker that plays what requests say."""
-    connection = KafkaConnection(bootstrap_servers=kafka)
-    await apply_topics(connection, Topics(prefix=topics), partitions=4)
-    stop = asyncio.Event()
-    async with ScriptedHarness() as harness:
-        harnesses = {harness.kind: harness}
-        plan = WorkerPlan(
-            connection=connection,
-            topics=Topics(prefix=topics),
-            group_id=f"{topics}workers",
-            harnesses=harnesses,
-            agent_config=WorkerAgentConfig(harnesses=harnesses, default_harness=harness.kind),
-            redactor=Redactor([]),
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=500,
-        )
-        async with open_worker(plan) as worker, asyncio.TaskGroup() as group:
-            group.create_task(worker.serve(stop, grace_s=1.0), name="worker")
-            async with AgentClient(kafka, topic_prefix=topics) as one:
-                yield one
-            stop.set()
-
-
-def playing(**options: object) -> AgentParameters:
-    choice = HarnessChoice.model_validate({"kind": "scripted", "options": options})
-    return AgentParameters(harness=choice, limits=Limits(max_attempts=3))
+    async with answered(kafka, topics, partitions=4) as one:
+        yield one
 
 
 async def followed(run: Run) -> list[str]:
-    return ["voided" if isinstance(event, Voided) else event.type async for event in run]
+    return kinds([event async for event in run])
 
 
 async def test_a_stranger_says_hi_and_sees_the_answer_grow(client: AgentClient) -> None:

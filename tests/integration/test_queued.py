@@ -8,14 +8,13 @@ from agentstream.consumers.client import AgentClient, Voided
 from agentstream.infra.topics import apply_topics
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.events import RunQueued
-from agentstream.schemas.requests import AgentParameters, HarnessChoice
 from agentstream.schemas.topics import Topics
 from tests.chaos.audit import read_log, violations
 from tests.chaos.inside import plan_of, serving
+from tests.support.callers import HANGS, playing
 from tests.support.waiting import WAIT_SECONDS
 
-HANGS = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "some words", "hang": "mid_text"}))
-QUICK = AgentParameters(harness=HarnessChoice(kind="scripted", options={"text": "one two"}))
+QUICK = playing(text="one two")
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Waiting for something to become true, never for time to pass."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+Answer = TypeVar("Answer")
 WAIT_SECONDS = 90.0
 """Nothing is expected to take this long: it only ends a test that would hang."""
 
@@ -10,6 +12,11 @@ WAIT_SECONDS = 90.0
 def patience() -> asyncio.Timeout:
     """Bounds a wait."""
     return asyncio.timeout(WAIT_SECONDS)
+
+
+async def awaited(what: Awaitable[Answer]) -> Answer:
+    """Make a coroutine of anything that can be awaited: a task takes nothing else."""
+    return await what
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:

@@ -21,12 +21,10 @@ from tests.support.outputs import Outputs, answer, outputs_of
 from tests.support.proxy import Cut, Hold, KafkaProxy
 from tests.support.waiting import WAIT_SECONDS, eventually
 
-FETCH = 1
-
 
 def fetching(proxy: KafkaProxy) -> set[int]:
     """The client's connections that fetched so far."""
-    return {call.connection for call in proxy.calls if call.api == FETCH and call.client_id == CALLER}
+    return {call.connection for call in proxy.calls if call.api == Api.FETCH and call.client_id == CALLER}
 
 
 async def stream_one(client: AgentClient, outputs: Outputs, text: str) -> None:
@@ -179,7 +177,7 @@ async def test_consumers_whose_connections_break_go_on_where_they_stood(
         events = answer("a", "b", "c")
         await outputs.events(run.submitted, events[:4])
         assert [(await anext(run)).seq for _ in range(4)] == [0, 1, 2, 3]  # type: ignore[union-attr]
-        broken = proxy.on(do=Cut.AFTER, client=CALLER, where=lambda call: call.api == FETCH)
+        broken = proxy.on(do=Cut.AFTER, client=CALLER, where=lambda call: call.api == Api.FETCH)
         await outputs.events(run.submitted, events[4:], first_seq=4)
         await outputs.result(run.submitted, last_seq=len(events) - 1, text="abc")
         await broken.hit(6)

@@ -18,13 +18,13 @@ from agentstream.consumers.client.run import LATE_DELTAS_SECONDS
 from agentstream.schemas.events import PartDelta, RunRetrying, RunStarted
 from agentstream.schemas.headers import INVOKE_RESULT, cloud_event
 from agentstream.schemas.results import InvokeResult
-from tests.support.callers import CALLER, client_of
+from tests.support.callers import CALLER, client_of, kinds
 from tests.support.cluster import Cluster
 from tests.support.frames import Api
 from tests.support.outputs import TRACE, Outputs, answer
 from tests.support.proxy import Hold, KafkaProxy
 from tests.support.runs import flush, result_of
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.waiting import WAIT_SECONDS, awaited
 
 
 async def next_until(run: Run, wanted: Callable[[object], bool]) -> list[object]:
@@ -42,10 +42,6 @@ def is_delta(text: str) -> Callable[[object], bool]:
     return lambda event: isinstance(event, PartDelta) and event.delta == text
 
 
-def kinds(events: list[object]) -> list[str]:
-    return [getattr(event, "type", "voided") for event in events]
-
-
 async def test_events_come_while_it_runs_and_then_the_result(client: AgentClient, outputs: Outputs) -> None:
     events = answer("hel", "lo")
     async with client.stream("hi", session_id="s1", metadata={"k": "v"}) as run:
@@ -57,7 +53,7 @@ async def test_events_come_while_it_runs_and_then_the_result(client: AgentClient
         expected = await outputs.result(run.submitted, last_seq=len(events) - 1, text="hello")
         seen += [event async for event in run]
         result = await run.result()
-    assert kinds(seen) == kinds(list(events))
+    assert kinds(seen) == kinds(events)
     assert result == expected
     assert run.transcript.messages() == result.messages
     assert not run.lagged
@@ -73,7 +69,7 @@ async def submit_and_wait(client: AgentClient) -> InvokeResult:
 
 async def stream(client: AgentClient) -> InvokeResult:
     async with client.stream("hi", timeout=WAIT_SECONDS, run_id="quick") as run:
-        assert kinds(await _all(run)) == kinds(list(answer("ok")))
+        assert kinds(await _all(run)) == kinds(answer("ok"))
         return await run.result()
 
 
@@ -98,7 +94,7 @@ async def test_an_answer_that_is_there_before_the_request_is_acknowledged_is_not
         other = group.create_task(client.invoke("hi", run_id="other")) if others_wait else None
         await outputs.requests(int(others_wait))
         slow = proxy.on(Api.PRODUCE, do=Hold.ANSWER, client=CALLER)
-        called = group.create_task(_awaited(call(client)))
+        called = group.create_task(awaited(call(client)))
         requests = await outputs.requests(1 + others_wait)
         quick = next(sent for sent, _ in requests if sent.run_id == "quick")
         await outputs.whole_run(quick)
@@ -108,10 +104,6 @@ async def test_an_answer_that_is_there_before_the_request_is_acknowledged_is_not
             await other
         slow.lift()
         assert (await called).run_id == "quick"
-
-
-async def _awaited(awaitable: Awaitable[InvokeResult]) -> InvokeResult:
-    return await awaitable
 
 
 async def test_a_zombies_late_events_are_not_shown(client: AgentClient, outputs: Outputs) -> None:
@@ -164,7 +156,7 @@ async def test_deltas_that_come_after_the_result_are_still_shown(client: AgentCl
         await outputs.result(run.submitted, last_seq=len(events) - 1)
         await run.result()
         await outputs.events(run.submitted, events[2:], first_seq=2)
-        assert kinds([event async for event in run]) == kinds(list(events))
+        assert kinds([event async for event in run]) == kinds(events)
 
 
 async def test_deltas_that_never_come_do_not_hold_a_caller_for_ever(client: AgentClient, outputs: Outputs) -> None:
@@ -219,7 +211,7 @@ async def test_a_slow_caller_lags_alone(cluster: Cluster, outputs: Outputs) -> N
                 await outputs.events(run.submitted, events[first : first + 40], first_seq=first)
             last = min(first + 40, len(events)) - 1
             seen += await next_until(quick, lambda event, last=last: getattr(event, "seq", -1) == last)  # type: ignore[misc]
-        assert kinds(seen) == kinds(list(events))
+        assert kinds(seen) == kinds(events)
         assert not quick.lagged
         await outputs.result(slow.submitted, last_seq=len(events) - 1)
         await slow.result()

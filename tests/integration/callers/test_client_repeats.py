@@ -20,7 +20,7 @@ from tests.support.cluster import Cluster
 from tests.support.gated import GatedHarness
 from tests.support.outputs import TRACE, Outputs
 from tests.support.runs import result_of
-from tests.support.waiting import WAIT_SECONDS, eventually
+from tests.support.waiting import WAIT_SECONDS, awaited, eventually
 from tests.support.workers import Running, plan_of, working
 
 MINE = InvokeRequest(id="mine", session_id="s", messages=(Message.of_text("user", "hi"),))
@@ -90,7 +90,7 @@ async def test_a_request_sent_again_while_its_run_is_under_way_gets_its_result(
     async with client_of(cluster) as one, client_of(cluster) as two, asyncio.TaskGroup() as group:
         first = group.create_task(one.invoke(MINE, timeout=WAIT_SECONDS))
         await harness.started("mine")
-        second = group.create_task(_awaited(call(two)))
+        second = group.create_task(awaited(call(two)))
         await both_were_read(cluster)
         await harness.finished("mine")
     assert second.result() == first.result()
@@ -107,10 +107,6 @@ async def both_were_read(cluster: Cluster) -> None:
 async def seen(cluster: Cluster, partition: int) -> int:
     commit = await cluster.committed(partition)
     return commit.state.next_offset if commit.metadata else 0
-
-
-async def _awaited(awaitable: Awaitable[InvokeResult]) -> InvokeResult:
-    return await awaitable
 
 
 async def test_many_callers_with_one_id_at_once_get_one_result(

@@ -19,12 +19,11 @@ from agentstream.schemas.events import StreamEvents
 from agentstream.schemas.results import InvokeResult
 from tests.conftest import PrivateKafka
 from tests.support.cluster import Cluster, cluster_of
+from tests.support.frames import Api
 from tests.support.outputs import Outputs, answer, outputs_of
 from tests.support.proxy import Cut, KafkaProxy
 from tests.support.runs import flush, result_of
 from tests.support.waiting import WAIT_SECONDS
-
-FETCH = 1
 
 
 async def write(outputs: Outputs, *run_ids: str, partition: int = 0, commit: bool = True) -> None:
@@ -176,7 +175,7 @@ async def test_a_reader_may_be_closed_while_its_connection_is_broken(cluster: Cl
         through = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers, client_id="reader")
         async with ResultReader(through, cluster.topics) as reader:
             waiting = asyncio.ensure_future(anext(reader))
-            broken = proxy.on(do=Cut.BEFORE, client="reader", where=lambda call: call.api == FETCH)
+            broken = proxy.on(do=Cut.BEFORE, client="reader", where=lambda call: call.api == Api.FETCH)
             await broken.hit(3)
             waiting.cancel()
             await asyncio.wait({waiting})

@@ -12,9 +12,9 @@ from concurrent.futures import CancelledError
 import pytest
 
 from agentstream import SyncAgentClient
-from agentstream.consumers.client import RequestRefused, RunFailed, RunTimeout, SyncRun
-from agentstream.schemas.requests import AgentParameters, HarnessChoice
+from agentstream.consumers.client import RequestRefused, RunFailed, RunTimeout
 from tests.chaos.inside import plan_of, serving
+from tests.support.callers import kinds, playing
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually, patience
 
@@ -30,20 +30,12 @@ def opened(cluster: Cluster) -> SyncAgentClient:
     return SyncAgentClient(cluster.bootstrap_servers, topic_prefix=cluster.topics.prefix)
 
 
-def playing(**options: object) -> AgentParameters:
-    return AgentParameters(harness=HarnessChoice.model_validate({"kind": "scripted", "options": options}))
-
-
-def types_of(run: SyncRun) -> list[str]:
-    return [getattr(event, "type", "voided") for event in run]
-
-
 async def test_a_script_gets_answers_without_awaiting_anything(cluster: Cluster) -> None:
     def script() -> None:
         with opened(cluster) as client:
             assert client.invoke("hi", parameters=playing(text="one"), timeout=60, check=True).text == "one"
             with client.stream("hi", session_id="s1", parameters=playing(text="two words"), timeout=60) as run:
-                assert types_of(run)[-1] == "run.ended"
+                assert kinds(run)[-1] == "run.ended"
                 assert run.result().text == run.transcript.text == "two words"
                 assert (run.session_id, run.result().trace_id) == ("s1", run.trace_id)
             submitted = client.submit("hi", parameters=playing(text="three"))
