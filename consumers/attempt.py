@@ -33,7 +33,7 @@ from agentstream.consumers.watchdog import NEVER, Watchdog
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import ErrorCode
 from agentstream.schemas.events import AnyEvent, RunAlive, StreamEvents
-from agentstream.schemas.messages import FinishReason, Message, ReasoningPart, TextPart
+from agentstream.schemas.messages import FinishReason, Message
 
 _log = logging.getLogger(__name__)
 
@@ -250,7 +250,12 @@ def _is_event(what: object) -> TypeGuard[HarnessEvent]:
 def _says_something(message: Message) -> bool:
     if message.role != "assistant":
         return False
-    return any(
-        part.content.strip() if isinstance(part, TextPart) else not isinstance(part, ReasoningPart)
-        for part in message.parts
-    )
+    for part in message.parts:
+        match part.type:
+            case "text" if part.content.strip():
+                return True
+            case "text" | "reasoning":
+                pass
+            case _:
+                return True
+    return False

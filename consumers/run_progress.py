@@ -1,9 +1,9 @@
 """One run between its attempts: what it tried, used and wants to try next."""
 
-import asyncio
 from dataclasses import replace
 from itertools import count
 from random import Random
+from typing import Final
 
 from uuid_utils import uuid7
 
@@ -24,7 +24,9 @@ from agentstream.schemas.events import RunEnded, RunRetrying, RunStarted
 from agentstream.schemas.results import HarnessInfo, InvokeResult
 
 # What a harness says was checked before: its events when they were made, its ending by the attempt.
-_result = unchecked(InvokeResult)
+_result, _harness_info = unchecked(InvokeResult), unchecked(HarnessInfo)
+_run_started, _run_ended = unchecked(RunStarted), unchecked(RunEnded)
+_NOTHING_TRIED: Final = AttemptsSoFar()
 
 
 class RunProgress:
@@ -37,22 +39,23 @@ class RunProgress:
         self._around = around
         self._bill = Bill()
         self._numbers = count(admitted.attempt)
-        self._tried = AttemptsSoFar()
+        self._tried = _NOTHING_TRIED
         self._attempt: Attempt | None = None
         self._crashes = admitted.crashes
         self._apart = False
-        self._clock = asyncio.get_running_loop().time
+        self._clock = interrupt.bell.loop.time
+        self._latest = admitted.latest
         self._total_due = self._clock() + self._total_seconds()
 
     @property
     def started_event(self) -> RunStarted:
         """What begins each attempt."""
         parameters, request = self._admitted.parameters, self._admitted.request
-        return RunStarted(model=parameters.model, harness=parameters.choice.kind, parent_run_id=request.parent_run_id)
+        return _run_started(model=parameters.model, harness=parameters.choice.kind, parent_run_id=request.parent_run_id)
 
     def refusal(self) -> Failed | Cancelled | Drained | None:
         """Why the run does not even start, if there is a reason."""
-        latest, problem = self._admitted.latest, self._admitted.parameters.problem
+        latest, problem = self._latest, self._admitted.parameters.problem
         if self._interrupt.requested is not None:
             return self._interrupt.requested
         if self._admitted.crashes >= CRASH_LIMIT:
@@ -124,7 +127,7 @@ class RunProgress:
             return RunRetrying(delay_ms=0, reason="draining")
         if retry is not None:
             return RunRetrying(error=problem_of(ending), delay_ms=retry.delay_ms)
-        return RunEnded(
+        return _run_ended(
             status=status_of(ending),
             finish_reason=reason_of(ending),
             usage=self._bill.usage,
@@ -162,7 +165,7 @@ class RunProgress:
             last_seq=attempt.last_seq if attempt else -1,
             deltas="complete",
             parameters=admitted.parameters.to_wire(),
-            harness=HarnessInfo(kind=kind, versions=versions) if attempt else None,
+            harness=_harness_info(kind=kind, versions=versions) if attempt else None,
             metadata=admitted.request.metadata,
             redrive_of=admitted.redrive_of,
             trace_id=admitted.trace.trace_id,
@@ -179,8 +182,8 @@ class RunProgress:
 
     def _total_seconds(self) -> float:
         seconds = self._admitted.parameters.limits.total_ms / 1000
-        if self._admitted.latest is not None:
-            seconds = min(seconds, (self._admitted.latest - self._around.now()).total_seconds())
+        if self._latest is not None:
+            seconds = min(seconds, (self._latest - self._around.now()).total_seconds())
         return seconds
 
 
