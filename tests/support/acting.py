@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from agentstream.consumers.metadata import OpenOffset
 from tests.support.made_up_kafka import World
 from tests.virtual_time import in_virtual_time
 
@@ -37,6 +38,12 @@ def with_worker(
         return world
 
     return in_virtual_time(play())
+
+
+async def first_run_started(world: World) -> None:
+    """Assign the first partition, and wait until it is written down that its first request's run has begun."""
+    world.source.assign(0)
+    await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
 
 
 async def until(done: Callable[[], bool]) -> None:

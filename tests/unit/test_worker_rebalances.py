@@ -6,7 +6,7 @@ import pytest
 
 from agentstream.consumers.coordinator import Standing
 from agentstream.consumers.metadata import CommitState, OpenOffset
-from tests.support.acting import until, with_worker
+from tests.support.acting import first_run_started, until, with_worker
 from tests.support.made_up_kafka import INTERRUPTED, Fault, World, runs
 
 
@@ -113,8 +113,7 @@ def test_a_partition_is_not_acquired_before_the_group_answers() -> None:
 def test_a_partition_lost_and_found_again_waits_for_its_old_self_to_end() -> None:
     async def scenario(world: World) -> None:
         world.log.request(delay_ms=60_000)
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
         world.source.assign()
         world.source.assign(0)
         world.source.assign()

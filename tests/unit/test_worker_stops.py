@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agentstream.consumers.metadata import OpenOffset
-from tests.support.acting import until, with_worker
+from tests.support.acting import first_run_started, until, with_worker
 from tests.support.made_up_kafka import INTERRUPTED, Fault, World, runs
 from tests.virtual_time import in_virtual_time
 
@@ -14,8 +14,7 @@ def test_a_worker_that_stops_lets_runs_finish_and_gives_its_partition_back() -> 
     async def scenario(world: World) -> None:
         world.log.request("a", delay_ms=5_000)
         world.log.request("a")
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
 
     log = with_worker(scenario).log
     assert runs(log.results) == ["run-0"], "the second one had not begun"
@@ -26,8 +25,7 @@ def test_a_run_that_waits_for_a_slot_does_not_begin_in_a_worker_that_stops() -> 
     async def scenario(world: World) -> None:
         world.log.request("a", delay_ms=5_000)
         world.log.request("b")
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
 
     log = with_worker(scenario, slots=1).log
     assert (runs(log.results), log.state.open) == (["run-0"], {1: OpenOffset()})
@@ -36,8 +34,7 @@ def test_a_run_that_waits_for_a_slot_does_not_begin_in_a_worker_that_stops() -> 
 def test_runs_that_outlive_the_grace_are_left_to_the_next_owner_without_a_strike() -> None:
     async def scenario(world: World) -> None:
         world.log.request(delay_ms=100_000)
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
 
     log = with_worker(scenario).log
     assert (log.results, log.state.released, log.state.open) == ([], True, {0: OpenOffset()})
@@ -47,8 +44,7 @@ def test_a_partition_assigned_to_a_worker_that_stops_is_not_begun() -> None:
     # Workers that leave together hand each other their partitions; one that was begun here outlived the stop for ever.
     async def scenario(world: World) -> None:
         world.log.request(delay_ms=5_000)
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
         world.stop.set()
         await asyncio.sleep(1)
         world.source.assign(0, 1)
@@ -62,8 +58,7 @@ def test_a_partition_assigned_to_a_worker_that_stops_is_not_begun() -> None:
 def test_a_partition_lost_while_it_is_released_does_not_hold_the_stop_up() -> None:
     async def scenario(world: World) -> None:
         world.log.request(delay_ms=5_000)
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
         world.stop.set()
         await asyncio.sleep(1)
         world.source.assign()
@@ -94,8 +89,7 @@ def test_a_worker_ends_even_if_nothing_can_be_committed_any_more() -> None:
 def test_what_is_still_handed_out_to_a_worker_that_stops_is_left_to_the_next_one() -> None:
     async def scenario(world: World) -> None:
         world.log.request(delay_ms=5_000)
-        world.source.assign(0)
-        await until(lambda: world.log.state.open.get(0, OpenOffset()).started)
+        await first_run_started(world)
         world.stop.set()
         await asyncio.sleep(1)
         world.source.late = [world.log.request()]
