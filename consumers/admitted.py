@@ -16,9 +16,9 @@ _LAST_MS: Final = 253_370_764_800_000
 """The year 9999. Later instants cannot be written, and a producer may set any timestamp."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Admitted:
-    """A request that may run, with all that is known about it."""
+    """A request that may run, with all that is known about it. A value, though not frozen: each run has one."""
 
     request: InvokeRequest
     """The request; `id` and `session_id` are filled."""

@@ -21,9 +21,9 @@ LAST_MS = 253_370_764_800_000
 Records = tuple[OutgoingRecord, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Outcome:
-    """Everything that is committed together with one input offset."""
+    """Everything that is committed together with one input offset. A value, though not frozen: see `RunOutcome`."""
 
     offset: int
     """The request's offset."""
@@ -44,7 +44,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         # Asked for again when a transaction is filled: to add up twenty headers takes 3 µs each time.
-        object.__setattr__(self, "size", sum([record.size for record in self.records]))
+        self.size = sum([record.size for record in self.records])
 
     def as_fallback(self) -> "Outcome":
         """What to write instead, if there is anything; what completed has failed then."""
@@ -56,9 +56,13 @@ class Outcome:
         return replace(smaller, status="failed", code=ErrorCode.OUTPUT_TOO_LARGE.value)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class RunOutcome:
-    """A run's end, with what is needed to write it down."""
+    """A run's end, with what is needed to write it down.
+
+    A value, which nobody changes. It is not frozen since each run has one: to set a frozen one's fields takes three
+    times as long, and with `Outcome` and `Admitted` 1.5 µs more a run.
+    """
 
     record: Record
     """The request's record."""
