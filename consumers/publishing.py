@@ -1,13 +1,11 @@
 """A run's events on their way out: to the delta topic as they come, under the trace of their attempt."""
 
-from contextlib import aclosing
-
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.interrupt import Interrupt
+from agentstream.producers.delta_queue import Attempt
 from agentstream.schemas.events import StreamEvents
-from agentstream.schemas.headers import delta_headers
-from agentstream.schemas.records import OutgoingRecord
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.results import InvokeResult
 
 
@@ -16,27 +14,29 @@ class Publishing:
 
     def __init__(self, engine: Engine, partition: int) -> None:
         self._engine = engine
-        self._topic = engine.topics.stream_deltas
-        self._partition = partition
+        self._where = (engine.topics.stream_deltas, partition)
 
     async def perform(self, admitted: Admitted, interrupt: Interrupt) -> InvokeResult | None:
         """Publish the run's events and return its result; None if it was drained."""
-        attempt_id: str | None = None
+        deltas = self._engine.deltas
+        attempt: Attempt | None = None
         result: InvokeResult | None = None
+        produced = self._engine.runs.execute(admitted, interrupt)
         try:
-            async with aclosing(self._engine.runs.execute(admitted, interrupt)) as produced:
-                async for item in produced:
-                    if isinstance(item, InvokeResult):
-                        result = item
-                        continue
-                    if attempt_id is not None and attempt_id != item.attempt_id:
-                        self._engine.deltas.forget(attempt_id)
-                    attempt_id = item.attempt_id
-                    last_seq = item.first_seq + len(item.events) - 1
-                    await self._engine.deltas.publish(attempt_id, last_seq, self._record(item, admitted))
+            async for item in produced:
+                if isinstance(item, InvokeResult):
+                    result = item
+                    continue
+                if attempt is None or attempt.id != item.attempt_id:
+                    if attempt is not None:
+                        deltas.forget(attempt.id)
+                    attempt = self._attempt(item, admitted)
+                first_seq = item.first_seq
+                await deltas.publish(attempt, item.to_bytes(), first_seq, first_seq + len(item.events) - 1)
         finally:
-            if result is None and attempt_id is not None:
-                self._engine.deltas.forget(attempt_id)
+            if result is None and attempt is not None:
+                deltas.forget(attempt.id)
+            await produced.aclose()
         return result
 
     async def settled(self, result: InvokeResult) -> InvokeResult:
@@ -50,14 +50,10 @@ class Publishing:
 
     def announce(self, events: StreamEvents, admitted: Admitted) -> bool:
         """Publish an event at once, or not at all; says whether."""
-        return self._engine.deltas.publish_if_idle(events.attempt_id, 0, self._record(events, admitted))
+        return self._engine.deltas.publish_if_idle(self._attempt(events, admitted), events.to_bytes())
 
-    def _record(self, events: StreamEvents, admitted: Admitted) -> OutgoingRecord:
-        trace = admitted.process.attempt_trace(events.attempt_id)
-        return OutgoingRecord(
-            topic=self._topic,
-            partition=self._partition,
-            key=events.session_id.encode(),
-            value=events.to_bytes(),
-            headers=delta_headers(events.run_id, events.attempt_id, events.first_seq, trace),
-        )
+    def _attempt(self, events: StreamEvents, admitted: Admitted) -> Attempt:
+        """The attempt that these events are of, as the publisher knows it."""
+        attempt_id = events.attempt_id
+        headers = DeltaHeaders(events.run_id, attempt_id, admitted.process.attempt_trace(attempt_id))
+        return self._engine.deltas.attempt(self._where, events.session_id.encode(), headers)

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agentstream.schemas.records import OutgoingRecord
+from agentstream.schemas.headers import DeltaHeaders
 
 
 class Batch(Protocol):
@@ -19,8 +19,18 @@ class Batch(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """What is known of one attempt's events."""
+    """One attempt's events on their way: what their records have in common, and how they fare."""
 
+    id: str
+    """The attempt's uuid7."""
+    queue: "DeltaQueue"
+    """Where they go."""
+    key: bytes
+    """Each record's key."""
+    headers: DeltaHeaders
+    """Each record's headers."""
+    frame_bytes: int
+    """Bytes that a record takes beside its value."""
     waiting: int = 0
     """Records that are not acknowledged."""
     acked_seq: int = -1
@@ -47,12 +57,14 @@ class Attempt:
 class Pending:
     """One record on its way."""
 
-    record: OutgoingRecord
-    """What is sent."""
-    last_seq: int
-    """`seq` of its last event."""
     attempt: Attempt
     """The attempt whose events they are."""
+    value: bytes
+    """The events."""
+    first_seq: int
+    """`seq` of the first."""
+    last_seq: int
+    """`seq` of the last."""
     size: int
     """Bytes it holds."""
     queued_at: float
@@ -83,11 +95,12 @@ class DeltaQueue:
         waiting, batch, dropped = self.waiting, self.batch, 0
         while waiting:
             pending = waiting[0]
-            record, cut_at = pending.record, pending.attempt.cut_at
-            if cut_at is not None and pending.last_seq >= cut_at:
+            attempt = pending.attempt
+            if attempt.cut_at is not None and pending.last_seq >= attempt.cut_at:
                 dropped += waiting.popleft().size
                 continue
-            if builder.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is None:
+            headers = attempt.headers.of(pending.first_seq)
+            if builder.append(timestamp=None, key=attempt.key, value=pending.value, headers=headers) is None:
                 break
             batch.append(waiting.popleft())
             if pending.suspect:  # And so was all that stood before it, since a refused batch is put back in front.

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 
 from agentstream.producers.delta_queue import Attempt, DeltaQueue, Pending
 from agentstream.producers.kafka import Producer, stop_for_good
-from agentstream.schemas.records import OutgoingRecord
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ FLUSH_SECONDS = 2.0
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 5.0
 """Between two producers; from the first again once something was acknowledged, since one may start and never send."""
+FRAME_BYTES = 100
+"""Of a record, beside its key, value and headers: more than Kafka's format takes."""
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -98,15 +100,29 @@ class DeltaPublisher:
                 self._pump.cancel()
                 await asyncio.wait({self._pump})
 
-    async def publish(self, attempt_id: str, last_seq: int, record: OutgoingRecord) -> None:
-        """Queue one record of an attempt; `last_seq` is that of its last event. All of an attempt go to one partition.
+    def attempt(self, where: tuple[str, int], key: bytes, headers: DeltaHeaders) -> Attempt:
+        """An attempt, whose events all go to the same topic and partition, under this key and these headers.
+
+        Until it is settled or forgotten, the same id is the same attempt.
+        """
+        found = self._attempts.get(headers.attempt_id)
+        if found is not None:
+            return found
+        queue = self._queues.get(where)
+        if queue is None:
+            queue = self._queues[where] = DeltaQueue(*where)
+        attempt = Attempt(headers.attempt_id, queue, key, headers, FRAME_BYTES + len(key) + headers.size)
+        self._attempts[attempt.id] = attempt
+        return attempt
+
+    async def publish(self, attempt: Attempt, value: bytes, first_seq: int, last_seq: int) -> None:
+        """Queue a record of an attempt, with its events from `first_seq` to `last_seq`.
 
         Waits up to a second for room; after that the attempt's events end here, since a gap would be worse.
         """
-        attempt = self._attempt(attempt_id)
         if attempt.broken or attempt.cut_at is not None:
             return
-        size, queue = record.size, self._queue_of(record)
+        size, queue = attempt.frame_bytes + len(value), attempt.queue
         if size > self._max_record_bytes:
             attempt.cut_at = last_seq
             self._ended_early("a record is too large")
@@ -114,14 +130,18 @@ class DeltaPublisher:
             attempt.give_up()
             self._ended_early("no room: the delta topic does not keep up")
         else:
-            self._put(queue, Pending(record, last_seq, attempt, size, self._loop.time()))
+            self._put(Pending(attempt, value, first_seq, last_seq, size, self._loop.time()))
 
-    def publish_if_idle(self, attempt_id: str, last_seq: int, record: OutgoingRecord) -> bool:
-        """Queue one record now if half of the room is free, and say whether: for what is good to know, no more."""
-        size, queue = record.size, self._queue_of(record)
-        if size > self._max_record_bytes or queue.held_bytes + size > self._most // 2:
+    def publish_if_idle(self, attempt: Attempt, value: bytes) -> bool:
+        """Queue event 0 of an attempt now if half of the room is free, and say whether; if not, forget the attempt.
+
+        For what is good to know, no more.
+        """
+        size = attempt.frame_bytes + len(value)
+        if size > self._max_record_bytes or attempt.queue.held_bytes + size > self._most // 2:
+            self.forget(attempt.id)
             return False
-        self._put(queue, Pending(record, last_seq, self._attempt(attempt_id), size, self._loop.time()))
+        self._put(Pending(attempt, value, 0, 0, size, self._loop.time()))
         return True
 
     @property
@@ -130,39 +150,28 @@ class DeltaPublisher:
         and the deltas of all others ended, each after a second."""
         return MAX_HELD_BYTES - self._held_bytes
 
-    def _attempt(self, attempt_id: str) -> Attempt:
-        found = self._attempts.get(attempt_id)
-        if found is None:
-            found = self._attempts[attempt_id] = Attempt()
-        return found
-
-    def _queue_of(self, record: OutgoingRecord) -> DeltaQueue:
-        where = (record.topic, record.partition)
-        queue = self._queues.get(where)
-        if queue is None:
-            queue = self._queues[where] = DeltaQueue(*where)
-        return queue
-
-    def _put(self, queue: DeltaQueue, pending: Pending) -> None:
+    def _put(self, pending: Pending) -> None:
+        attempt, size = pending.attempt, pending.size
+        queue = attempt.queue
         queue.waiting.append(pending)
-        queue.held_bytes += pending.size
-        self._held_bytes += pending.size
-        pending.attempt.waiting += 1
-        self._go_on(queue)
+        queue.held_bytes += size
+        self._held_bytes += size
+        attempt.waiting += 1
+        if queue.sending is None:
+            self._go_on(queue)
 
     async def settle(self, attempt_id: str, seconds: float = SETTLE_SECONDS) -> Settled:
         """Wait until all events of an attempt are acknowledged, at most `seconds`, and forget the attempt."""
-        attempt = self._attempt(attempt_id)
-        try:
-            if attempt.waiting and not attempt.broken:
-                settled = attempt.settled = self._loop.create_future()
-                timer = self._loop.call_later(seconds, attempt.settle)
-                try:
-                    await settled
-                finally:
-                    timer.cancel()
-        finally:
-            self.forget(attempt_id)
+        attempt = self._attempts.pop(attempt_id, None)
+        if attempt is None:
+            return Settled(deltas="complete", last_seq=-1)
+        if attempt.waiting and not attempt.broken:
+            settled = attempt.settled = self._loop.create_future()
+            timer = self._loop.call_later(seconds, attempt.settle)
+            try:
+                await settled
+            finally:
+                timer.cancel()
         complete = not attempt.waiting and not attempt.broken and attempt.cut_at is None
         return Settled(deltas="complete" if complete else "partial", last_seq=attempt.acked_seq)
 

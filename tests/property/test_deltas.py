@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentstream.producers.deltas import DeltaPublisher
-from agentstream.schemas.records import OutgoingRecord
+from agentstream.schemas.headers import DeltaHeaders
+from agentstream.schemas.trace import TraceContext
 from tests.support.broken_brokers import BrokenBrokers
 from tests.virtual_time import in_virtual_time
 
 MAX_RECORD_BYTES = 1_000
+TRACE = TraceContext(trace_id="a" * 32, span_id="b" * 16)
 Step = tuple[str, int]
 steps = st.lists(
     st.one_of(
@@ -63,9 +65,9 @@ class Play:
         if spoilt:
             self.spoilt.add(attempt)
             self.brokers.too_large.add(value)
-        headers = (("pad", b"x" * padding),)
-        record = OutgoingRecord(topic="t", partition=attempt % 2, key=None, value=value, headers=headers)
-        await self.publisher.publish(str(attempt), seq, record)
+        headers = DeltaHeaders("run", str(attempt), TRACE)
+        under_way = self.publisher.attempt(("t", attempt % 2), b"k", headers)
+        await self.publisher.publish(under_way, value + b" " * padding, seq, seq)
 
 
 def read(written: Sequence[bytes], attempt: int) -> list[int]:

@@ -15,10 +15,13 @@ class BrokenBrokers:
     """Hands out producers. Unless told otherwise every batch is written and acknowledged at once.
 
     As of real ones, a batch is written whole or not at all, and refused with any record in it that is too large.
+    A value is known without the blanks at its end, which only make it long.
     """
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.around: dict[bytes, tuple[bytes | None, Sequence[tuple[str, bytes]]]] = {}
+        """Key and headers that were last given with each value."""
         self.started: list[float] = []
         self.holding = False
         self.start_errors: list[Exception] = []
@@ -48,7 +51,8 @@ class BrokenBrokers:
 
 
 class _Batch:
-    def __init__(self) -> None:
+    def __init__(self, brokers: BrokenBrokers) -> None:
+        self._brokers = brokers
         self.values: list[bytes] = []
 
     def append(
@@ -58,7 +62,8 @@ class _Batch:
         assert isinstance(headers, list), "aiokafka takes nothing else"
         if len(self.values) == RECORDS_PER_BATCH:
             return None
-        self.values.append(value)
+        self.values.append(value.rstrip())
+        self._brokers.around[self.values[-1]] = (key, headers)
         return self
 
 
@@ -92,7 +97,7 @@ class _Producer:
         self.fail(0)
 
     def create_batch(self) -> _Batch:
-        return _Batch()
+        return _Batch(self._brokers)
 
     async def send_batch(self, batch: _Batch, _topic: str, *, partition: int) -> "asyncio.Future[None]":
         assert not self._closed

@@ -7,25 +7,29 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from agentstream.producers import deltas
+from agentstream.producers.delta_queue import Attempt
 from agentstream.producers.deltas import FLUSH_SECONDS, PUBLISH_SECONDS, SETTLE_SECONDS, DeltaPublisher, Settled
-from agentstream.schemas.records import OutgoingRecord
+from agentstream.schemas.headers import DeltaHeaders, delta_headers
+from agentstream.schemas.trace import TraceContext
 from tests.support.broken_brokers import RECORDS_PER_BATCH, BrokenBrokers
 from tests.virtual_time import in_virtual_time
+
+TRACE = TraceContext(trace_id="a" * 32, span_id="b" * 16)
 
 
 def time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def record(value: str, size: int = 0, partition: int = 0) -> OutgoingRecord:
-    headers = (("pad", b"x" * size),)
-    return OutgoingRecord(topic="deltas", partition=partition, key=b"k", value=value.encode(), headers=headers)
+def attempt(publisher: DeltaPublisher, name: str, partition: int = 0) -> Attempt:
+    return publisher.attempt(("deltas", partition), b"k", DeltaHeaders("run", name, TRACE))
 
 
 async def publish(publisher: DeltaPublisher, *names: str, size: int = 0, partition: int = 0) -> None:
     """`a0` is the event 0 of the attempt `a`."""
     for name in names:
-        await publisher.publish(name[0], int(name[1:]), record(name, size, partition))
+        value, seq = name.encode() + b" " * size, int(name[1:])
+        await publisher.publish(attempt(publisher, name[0], partition), value, seq, seq)
 
 
 async def quiet() -> None:
@@ -63,6 +67,20 @@ def test_events_are_written_in_order_and_the_result_knows_that_all_were() -> Non
         assert [await publisher.settle("a"), await publisher.settle("b")] == [complete(7), complete(0)]
         assert written(brokers) == ["a0", "b0", "a1", "a7"]
         assert time() == 0
+
+    with_publisher(scenario)
+
+
+def test_each_record_bears_its_attempt_s_key_and_headers_and_where_it_begins() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        for name, first_seq in (("a", 0), ("b", 0), ("a", 3)):
+            under_way = publisher.attempt(("deltas", 0), f"key of {name}".encode(), DeltaHeaders("run", name, TRACE))
+            await publisher.publish(under_way, f"{name}{first_seq}".encode(), first_seq, first_seq + 2)
+        assert await publisher.settle("a") == complete(5)
+        assert brokers.around == {
+            f"{name}{seq}".encode(): (f"key of {name}".encode(), delta_headers("run", name, seq, TRACE))
+            for name, seq in (("a", 0), ("b", 0), ("a", 3))
+        }
 
     with_publisher(scenario)
 
@@ -266,7 +284,8 @@ def test_a_record_too_large_to_be_sent_ends_its_attempt_s_events_and_nobody_else
         await publish(publisher, "a0")
         await publish(publisher, "a1", size=2_000_000)
         await publish(publisher, "a2", "b0")
-        assert not publisher.publish_if_idle("c", 0, record("c0", 2_000_000))
+        assert not publisher.publish_if_idle(attempt(publisher, "c"), b" " * 2_000_000)
+        assert list(publisher._attempts) == ["a", "b"]
         assert written(brokers) == []
         assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(0), complete(0)]
         assert (len(brokers.started), publisher.dropped, time()) == (1, 1, 0)
@@ -314,6 +333,18 @@ def test_nothing_of_an_attempt_is_sent_behind_a_record_that_was_refused() -> Non
     with_publisher(scenario)
 
 
+def test_an_attempt_that_was_announced_is_the_same_when_it_begins() -> None:
+    async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
+        brokers.too_large = {b"a0"}
+        for name in ("a", "b"):
+            assert publisher.publish_if_idle(attempt(publisher, name), f"{name}0".encode())
+        await publish(publisher, "a1", "b1")
+        assert [await publisher.settle("a"), await publisher.settle("b")] == [partial(-1), complete(1)]
+        assert written(brokers) == ["b0", "b1"]
+
+    with_publisher(scenario)
+
+
 def test_a_refused_batch_costs_only_the_attempt_whose_record_is_too_large() -> None:
     # The brokers refuse a batch as a whole: the attempts of all runs in it ended as partial.
     async def scenario(publisher: DeltaPublisher, brokers: BrokenBrokers) -> None:
@@ -348,9 +379,8 @@ def test_an_end_that_is_cut_short_leaves_no_pump_behind() -> None:
 
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> int:
-    size = record("a0", 100).size
-    monkeypatch.setattr(deltas, "MAX_HELD_BYTES", 3 * size)  # two in one partition leave room for one
-    return 100
+    monkeypatch.setattr(deltas, "MAX_HELD_BYTES", 3 * 3_000)  # two in one partition leave room for one
+    return 2_500
 
 
 def test_without_room_publishing_waits_a_second_and_then_the_attempt_s_events_end(little_room: int) -> None:

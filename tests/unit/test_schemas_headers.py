@@ -1,8 +1,18 @@
 """Headers: CloudEvents, trace context, duplicates; and the table of topics."""
 
+import re
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from agentstream.schemas.headers import INVOKE_RESULT, cloud_event, delta_headers, header_text, last_wins
+from agentstream.schemas.headers import (
+    INVOKE_RESULT,
+    DeltaHeaders,
+    cloud_event,
+    delta_headers,
+    header_text,
+    last_wins,
+)
 from agentstream.schemas.records import Position, Record
 from agentstream.schemas.topics import MAX_REQUEST_BYTES, OUTPUT_MARGIN_BYTES, Topics
 from agentstream.schemas.trace import TraceContext
@@ -53,6 +63,39 @@ def test_of_duplicates_the_last_wins_and_none_is_written_twice() -> None:
     for headers in (cloud_event(INVOKE_RESULT, "run", trace, request=position), delta_headers("run", "a", 4, trace)):
         names = [name for name, _ in headers]
         assert len(names) == len(set(names))
+
+
+def test_the_headers_of_an_attempt_s_records_differ_in_nothing_but_where_they_begin() -> None:
+    trace = TraceContext(trace_id="1" * 32, span_id="2" * 16, tracestate="a=b")
+    assert delta_headers("run", "attempt", 17, trace) == [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"attempt-17"),
+        ("ce_source", b"/agentstream"),
+        ("ce_type", b"agentstream.stream-events.v1"),
+        ("ce_subject", b"run"),
+        ("ce_sequence", b"17"),
+        ("traceparent", trace.traceparent.encode()),
+        ("tracestate", b"a=b"),
+    ]
+    headers = DeltaHeaders("run", "attempt", trace)
+    assert [headers.of(seq) for seq in (0, 17)] == [delta_headers("run", "attempt", seq, trace) for seq in (0, 17)]
+
+
+@pytest.mark.parametrize("long", [1, 128])
+def test_the_headers_of_a_delta_record_are_never_larger_than_they_say(long: int) -> None:
+    # What waits for the brokers is bounded by it, and so is a record that they would refuse.
+    trace = TraceContext(trace_id="1" * 32, span_id="2" * 16, tracestate="a" * 4 * long, baggage="b" * 60 * long)
+    for context in (trace, TraceContext.fresh()):
+        headers = DeltaHeaders("r" * long, "0" * 36, context)
+        weighed = [sum(len(name) + len(value) + 10 for name, value in headers.of(seq)) for seq in (0, 10**12 - 1)]
+        assert headers.size - 40 <= weighed[0] < weighed[1] <= headers.size
+
+
+def test_the_time_of_an_event_is_an_instant_in_utc_to_the_millisecond() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    written = dict(cloud_event(INVOKE_RESULT, "run", TraceContext.fresh()))["ce_time"].decode()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", written)
+    assert before < datetime.fromisoformat(written) <= datetime.now(UTC)
 
 
 def test_a_header_that_is_absent_empty_or_no_text_is_none() -> None:
