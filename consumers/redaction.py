@@ -48,6 +48,7 @@ class Redactor:
         self._by_first: dict[str, list[str]] = {}
         for form in self._forms:
             self._by_first.setdefault(form[0], []).append(form)
+        self._first = re.compile("|".join(map(re.escape, self._by_first)) or r"(?!)")
         self._longest = len(self._forms[0]) if self._forms else 0
 
     @property
@@ -103,6 +104,9 @@ class Redactor:
         """Of a text that may go on: its beginning, redacted, and an end that may be a secret's start."""
         if not self._forms and not _ends_in_half(text):
             return text, ""
+        if not self.found_in(text):  # nearly always
+            held = self._open_from(text, 0)
+            return text[:held], text[held:]
         done: list[str] = []
         start = 0
         while True:
@@ -116,9 +120,11 @@ class Redactor:
 
     def _open_from(self, text: str, start: int) -> int:
         """Where the first end of the text begins that a longer text could make a secret of."""
-        for at in range(max(start, len(text) - self._longest + 1), len(text)):
+        # Only where a form's first character stands: to look at each of the last hundred takes 5 µs a delta.
+        for match in self._first.finditer(text, max(start, len(text) - self._longest + 1)):
+            at = match.start()
             rest = len(text) - at
-            for form in self._by_first.get(text[at], ()):
+            for form in self._by_first[match[0]]:
                 if rest < len(form) and form.startswith(text[at:]):
                     return at
         return len(text) - _ends_in_half(text)

@@ -40,7 +40,7 @@ class Watchdog:
     def saw(self, event: HarnessEvent, *, at: float) -> Failed | None:
         """The harness yielded an event: the limit that it breaks, if any."""
         self._last_event = at
-        # Not by class: to find that an event is of none takes 70 ns for each, and one that is like many is asked often.
+        # By `type`: an `isinstance` that says no takes 70 ns.
         match event.type:
             case "part.delta" | "part.ended" | "message.ended":
                 return self._grown(event)
