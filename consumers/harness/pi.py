@@ -169,8 +169,9 @@ class PiHarness:
                 return
             try:
                 if await attempt.begin(self._line(request, attempt.place)):
-                    while (event := await attempt.next_event()) is not None:
-                        yield event
+                    while not attempt.ended:
+                        for event in await attempt.events():
+                            yield event
             finally:
                 await self._close(attempt)
             yield self._redacted(attempt.terminal, request)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from agentstream.consumers.harness.pi_protocol import CancelLine, DoneLine, EventLine, RunLine, ToolCallLine
@@ -29,6 +29,8 @@ class Attempt:
     ) -> None:
         self.place = place
         self.terminal: Terminal = Failed(code=ErrorCode.INTERNAL, detail="the run did not end")
+        self.ended = False
+        """Whether no more events come: `terminal` says how it ended."""
         self._run = request.attempt_id
         self._may_use_tools = bool(request.tools)
         self._link = link
@@ -47,30 +49,27 @@ class Attempt:
             self.terminal = Failed(code=ErrorCode.PAYLOAD_TOO_LARGE, detail=str(error))
         return self._under_way
 
-    async def next_event(self) -> HarnessEvent | None:
-        """The run's next event. None: it has ended, and `terminal` says how."""
-        while True:
-            match await self._channel.take():
+    async def events(self) -> Iterator[HarnessEvent]:
+        """Wait for the run's next events: those that have come, maybe none. Not once it has `ended`."""
+        await self._channel.arrival()
+        return self._arrived()
+
+    def _arrived(self) -> Iterator[HarnessEvent]:
+        while (line := self._channel.take()) is not None:
+            match line:
                 case EventLine(event=event):
                     self._started_tools = self._started_tools or isinstance(event, ToolStarted)
-                    return event
+                    yield event
                 case ToolCallLine() as call:
                     self._calls.start(call)
                 case DoneLine() as done:
-                    self.terminal = await self._believed(done)
-                    self._under_way = False
-                    return None
+                    self.terminal = terminal_of(done)
+                    self.ended, self._under_way = True, False
+                    return
                 case Lost() as lost:
                     self.terminal = _crash(lost)
-                    return None
-
-    async def _believed(self, done: DoneLine) -> Terminal:
-        """A process that says ok and exits with 3 has failed: `done` counts once a ping after it was answered."""
-        await self._link.ping()
-        if self._link.is_alive:
-            return terminal_of(done)
-        lost = await self._channel.take()
-        return _crash(lost) if isinstance(lost, Lost) and lost.return_code != 0 else terminal_of(done)
+                    self.ended = True
+                    return
 
     @property
     def left_nothing(self) -> bool:
@@ -95,8 +94,8 @@ class Attempt:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_S):
                 await self._link.send(CancelLine(run=self._run))
-                while not isinstance(await self._channel.take(), DoneLine | Lost):
-                    pass
+                while not isinstance(self._channel.take(), DoneLine | Lost):
+                    await self._channel.arrival()
                 return
         logger.warning("the sidecar did not end run %s in time", self._run)
 

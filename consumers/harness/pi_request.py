@@ -4,6 +4,9 @@ from agentstream.consumers.harness.pi_protocol import Endpoint, ModelChoice, Pyt
 from agentstream.consumers.harness.pi_tools import PythonTool
 from agentstream.consumers.harness.pi_workspace import Place
 from agentstream.consumers.harness.port import Credentials, HarnessRequest
+from agentstream.schemas.base import unchecked
+
+_run_line, _model, _endpoint_of = unchecked(RunLine), unchecked(ModelChoice), unchecked(Endpoint)
 
 
 def run_line(
@@ -20,11 +23,11 @@ def run_line(
     """
     provider, _, model = (request.model or "/").partition("/")
     own = {tool.name: tool for tool in tools if tool.name in request.tools}
-    return RunLine(
+    return _run_line(
         run=request.attempt_id,
         mark=place.mark if place else None,
         workdir=str(place.directory) if place else None,
-        model=ModelChoice(provider=provider, id=model),
+        model=_model(provider=provider, id=model),
         endpoint=_endpoint(request.credentials),
         messages=request.messages,
         agents_md=request.agents_md,
@@ -48,7 +51,7 @@ def run_line(
 def _endpoint(credentials: Credentials | None) -> Endpoint:
     if credentials is None:
         return Endpoint()
-    return Endpoint(
+    return _endpoint_of(
         api_key=credentials.api_key or None,
         base_url=credentials.base_url,
         api=credentials.api,

@@ -47,6 +47,8 @@ class Workspace:
         self._parent = parent.resolve()
         self.owner = Owner.here()
         self.root = self._parent / f"{ROOT_PREFIX}{self.owner.mark}"
+        self.home = self.root / "home"
+        """An empty home for the sidecar, and for runs without tools: nothing in the user's own reaches a run."""
         self._watcher: asyncio.subprocess.Process | None = None
         self._sweeper = _Sweeper()
         self._numbers = itertools.count(1)
@@ -55,11 +57,6 @@ class Workspace:
     def swept(self) -> int:
         """Processes that were left behind and had to be killed, so far."""
         return self._sweeper.killed
-
-    @property
-    def home(self) -> Path:
-        """An empty home for the sidecar, and for runs without tools: nothing in the user's own reaches a run."""
-        return self.root / "home"
 
     @property
     def temporary(self) -> Path:

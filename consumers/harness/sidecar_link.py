@@ -1,7 +1,7 @@
 """One process of the sidecar: from `ready` to its end, many runs over one pipe.
 
 link = await SidecarLink.open(launcher, command, log=…)
-channel = link.attach(run); link.send(RunLine(…)); async for line in channel: …
+channel = link.attach(run); await link.send(RunLine(…)); await channel.arrival(); line = channel.take()
 await link.ended()
 """
 
@@ -47,6 +47,7 @@ class SidecarLink:
         self.ready = ready
         self._process = process
         self._log = log
+        self._loop = asyncio.get_running_loop()
         self._channels: dict[str, Channel] = {}
         self._pings = Pings(lambda number: self._write(PingLine(id=number).to_bytes()))
         self._lines_read = 0
@@ -94,7 +95,7 @@ class SidecarLink:
 
     def attach(self, run: str) -> Channel:
         """From now on the lines of this run are kept for the caller, until `detach`."""
-        channel = Channel(run, self._acknowledge)
+        channel = Channel(run, self._acknowledge, self._loop)
         self._channels[run] = channel
         if not self.is_alive:
             channel.lose(Lost(return_code=self._return_code or 0, alone=True))
@@ -168,8 +169,8 @@ class SidecarLink:
         reader = LineReader(self._process.stdout, most=MAX_LINE_BYTES)
         try:
             while lines := await reader.read():
+                self._lines_read += len(lines)
                 for raw in lines:
-                    self._lines_read += 1
                     self._dispatch(raw)
         except (ValueError, UnreadableLine) as error:
             # A line that is too long, or none of the protocol's: what follows it cannot be trusted.
@@ -188,16 +189,23 @@ class SidecarLink:
 
     def _dispatch(self, raw: bytes) -> None:
         match parse_line(raw):
-            case EventLine() | ToolCallLine() | DoneLine() as line:
+            case EventLine() | ToolCallLine() as line:
                 channel = self._channels.get(line.run)
                 if channel is not None and not channel.put(line, len(raw)):
                     raise UnreadableLine(f"line {line.n} came out of order")
+            case DoneLine() as line:
+                channel = self._channels.get(line.run)
+                if channel is not None and not channel.finish(line):
+                    raise UnreadableLine(f"line {line.n} came out of order")
+                if channel is not None:
+                    self._pings.then(channel.confirm)
             case PongLine(id=number):
                 self._pings.answer(number)
             case ErrorLine(detail=detail, run=run):
                 self._log(f"sidecar {self.pid} refused a line{f' of run {run}' if run else ''}: {detail}")
                 if run is not None and (channel := self._channels.get(run)):
                     channel.refuse(detail)
+                    self._pings.then(channel.confirm)
             case ReadyLine():
                 raise UnreadableLine("a second `ready`")
 

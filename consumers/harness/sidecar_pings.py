@@ -14,22 +14,25 @@ class Pings:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._sent = 0
-        self._next: list[asyncio.Future[None]] = []
-        self._unanswered: dict[int, list[asyncio.Future[None]]] = {}
+        self._next: list[Callable[[], None]] = []
+        self._unanswered: dict[int, list[Callable[[], None]]] = {}
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it, once, when a ping that was sent from now on is answered, or none will be any more."""
+        if not self._next:
+            self._loop.call_soon(self._send_next)
+        self._next.append(call)
 
     async def ask(self) -> None:
         """Return when a ping that was sent from now on is answered, or none will be any more."""
-        if not self._next:
-            self._loop.call_soon(self._send_next)
-        answered = self._loop.create_future()
-        self._next.append(answered)
-        await answered
+        answered = asyncio.Event()
+        self.then(answered.set)
+        await answered.wait()
 
     def answer(self, number: int) -> None:
         """The answer came."""
-        for answered in self._unanswered.pop(number, ()):
-            if not answered.done():
-                answered.set_result(None)
+        for call in self._unanswered.pop(number, ()):
+            call()
 
     def answer_all(self) -> None:
         """No answer will come any more: whoever waits need wait no longer."""
