@@ -111,10 +111,8 @@ class Terminal(typed.Terminal):
 
     async def said(self, *options: str, code: int = 0) -> tuple[str, str]:
         """What it says until its end."""
-        async with self.replay(*options) as process:
-            out, err = await process.communicate()
-            assert process.returncode == code, err.decode()
-            return out.decode(), err.decode()
+        said = await self.type("replay", "recording", "--out", "out", *options, code=code)
+        return said.out, said.err
 
     async def until_some_are_finished(self) -> None:
         def some() -> bool:

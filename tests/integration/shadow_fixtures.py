@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -45,20 +44,6 @@ async def production(cluster: Cluster, *requests: InvokeRequest | str) -> None:
         await cluster.send(request)
     async with serving(plan_of(cluster.bootstrap_servers, cluster.topics.prefix)):
         await cluster.tail.all_results(*(request.id or "" for request in wanted))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """A shadow that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> dict[str, list[str]]:
-        """The cells of the last table by evaluator: what got better, what got worse, cases."""
-        return {cells[0]: cells[4:7] for line in self.out.splitlines() if len(cells := line.split("\t")) > 3}
 
 
 class Terminal(typed.Terminal):
@@ -105,9 +90,6 @@ def terminal_at(cluster: Cluster, home: Path, **more: str) -> Terminal:
     return Terminal(home=home, environment={**typed.at(cluster), **more})
 
 
-async def ended(process: asyncio.subprocess.Process) -> Said:
-    """What it said until its end."""
-    async with patience():
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Said(code=process.returncode, out=(out or b"").decode(), err=err.decode())
+def counts(said: typed.Said) -> dict[str, list[str]]:
+    """By evaluator, of the last table: what got better, what got worse, cases."""
+    return {name: cells[3:6] for name, cells in said.rows.items()}

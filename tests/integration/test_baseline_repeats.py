@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentstream.consumers.replay.playing import read_replay
-from tests.support.commands import Terminal
+from tests.support.commands import Said, Terminal
 from tests.support.replays import Case, record_scripted, scripted, write
 
 RUNS = 10
@@ -25,15 +25,8 @@ async def terminal(tmp_path: Path) -> Terminal:
     return Terminal(home=tmp_path)
 
 
-async def _said(terminal: Terminal, *arguments: str, code: int = 0) -> tuple[str, str]:
-    async with terminal.command(*arguments) as process:
-        out, err = await process.communicate()
-        assert process.returncode == code, err.decode() + out.decode()
-        return out.decode(), err.decode()
-
-
-async def _replay(terminal: Terminal, *options: str, code: int = 0) -> tuple[str, str]:
-    return await _said(terminal, "replay", "recording", "--out", "changed", *CHANGED, *options, code=code)
+async def _replay(terminal: Terminal, *options: str, code: int = 0) -> Said:
+    return await terminal.type("replay", "recording", "--out", "changed", *CHANGED, *options, code=code)
 
 
 async def test_the_baseline_is_played_without_the_changes_and_its_noise_is_shown(terminal: Terminal) -> None:
@@ -46,12 +39,13 @@ async def test_the_baseline_is_played_without_the_changes_and_its_noise_is_shown
     assert {run.result.text for run in read_replay(terminal.home / "changed")[1]} == {"other"}
     compared = ("compare", "changed", "--recording", "recording", "--baseline-repeats", "2", "--out", "report")
     rule = ("--fail-if", "pass_rate(flaky) < baseline")
-    out, _ = await _said(terminal, *compared, "--eval", "exact", "--eval", "flaky:flaky", "--eval", "latency", *rule)
-    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines() if line.count("\t") > 3}
-    assert (rows["exact"][-1], rows["flaky"][-1]) == ("0.0% change", "20.0% change")
-    assert rows["latency (s)"][-1].startswith("["), "all latencies change: what matters is by how much"
+    said = await terminal.type(
+        *compared, "--eval", "exact", "--eval", "flaky:flaky", "--eval", "latency", *rule, code=0
+    )
+    assert (said.rows["exact"][-1], said.rows["flaky"][-1]) == ("0.0% change", "20.0% change")
+    assert said.rows["latency (s)"][-1].startswith("["), "all latencies change: what matters is by how much"
     noise = "20.0% change from one play of the baseline to another, and 10.0% from the baseline to the candidate"
-    assert f"flaky: noise: {noise}; the baseline's plays differ by -20.0% [" in out
+    assert f"flaky: noise: {noise}; the baseline's plays differ by -20.0% [" in said.out
     page = (terminal.home / "report" / "report.html").read_text(encoding="utf-8")
     assert noise in page
     assert page.count("baseline, first of 2 plays: completed") == RUNS
@@ -62,31 +56,30 @@ async def test_the_baseline_is_played_without_the_changes_and_its_noise_is_shown
 
 
 async def test_one_bound_holds_for_both_and_a_larger_one_goes_on(terminal: Terminal) -> None:
-    out, err = await _replay(terminal, "--baseline-repeats", "2", "--limit", str(RUNS + 4), code=2)
-    assert f"{RUNS} runs: {RUNS} completed" in out
-    assert "baseline: 4 runs: 4 completed" in out
-    assert "baseline: not complete: stopped at 4 runs" in err
-    out, _ = await _replay(terminal, "--baseline-repeats", "2", "--json")
-    said = json.loads(out)
-    assert (said["finished"], said["baseline"]["finished"], said["baseline"]["complete"]) == (RUNS, 2 * RUNS, True)
-    out, _ = await _replay(terminal, "--baseline-repeats", "2", "--restart", "--json")
-    assert json.loads(out)["baseline"]["id"] != said["baseline"]["id"], "begun anew are both"
+    said = await _replay(terminal, "--baseline-repeats", "2", "--limit", str(RUNS + 4), code=2)
+    assert f"{RUNS} runs: {RUNS} completed" in said.out
+    assert "baseline: 4 runs: 4 completed" in said.out
+    assert "baseline: not complete: stopped at 4 runs" in said.err
+    whole = json.loads((await _replay(terminal, "--baseline-repeats", "2", "--json")).out)
+    assert (whole["finished"], whole["baseline"]["finished"], whole["baseline"]["complete"]) == (RUNS, 2 * RUNS, True)
+    anew = json.loads((await _replay(terminal, "--baseline-repeats", "2", "--restart", "--json")).out)
+    assert anew["baseline"]["id"] != whole["baseline"]["id"], "begun anew are both"
 
 
 async def test_where_there_is_no_noise_to_learn_it_is_said(terminal: Terminal) -> None:
     compared = ("compare", "changed", "--recording", "recording", "--baseline-repeats", "2")
     await _replay(terminal)
-    _, err = await _said(terminal, *compared, code=2)
-    assert "changed holds no plays of its baseline; give `replay` the same --baseline-repeats 2" in err
-    await _said(terminal, "replay", "recording", "--out", "once")
-    _, err = await _said(terminal, *compared, "--baseline", "once", code=2)
-    assert "in once each run was played 1 time" in err
-    await _said(terminal, "replay", "recording", "--out", "frozen", "--mode", "frozen", "--repeat", "2")
-    _, err = await _said(terminal, *compared, "--baseline", "frozen", code=2)
-    assert "frozen is frozen: its plays are the recorded answers each time" in err
+    said = await terminal.type(*compared, code=2)
+    assert "changed holds no plays of its baseline; give `replay` the same --baseline-repeats 2" in said.err
+    await terminal.type("replay", "recording", "--out", "once", code=0)
+    said = await terminal.type(*compared, "--baseline", "once", code=2)
+    assert "in once each run was played 1 time" in said.err
+    await terminal.type("replay", "recording", "--out", "frozen", "--mode", "frozen", "--repeat", "2", code=0)
+    said = await terminal.type(*compared, "--baseline", "frozen", code=2)
+    assert "frozen is frozen: its plays are the recorded answers each time" in said.err
 
 
 async def test_plays_of_the_baseline_that_nobody_asks_for_are_mentioned(terminal: Terminal) -> None:
     await _replay(terminal, "--baseline-repeats", "2")
-    _, err = await _said(terminal, "compare", "changed", "--recording", "recording")
-    assert "changed/baseline has plays of the baseline: --baseline-repeats 2 compares with those" in err
+    said = await terminal.type("compare", "changed", "--recording", "recording", code=0)
+    assert "changed/baseline has plays of the baseline: --baseline-repeats 2 compares with those" in said.err

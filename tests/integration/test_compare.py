@@ -5,21 +5,17 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import parse
 
 import pytest
 from pydantic import JsonValue
 
-from agentstream.consumers.readers import Read, TopicReader
-from agentstream.schemas.evaluations import EvaluationResult
-from agentstream.schemas.headers import CE_SUBJECT, CE_TYPE, EVALUATION, last_wins
-from agentstream.schemas.readers import decode_evaluation
 from tests.support.cluster import Cluster
+from tests.support.commands import Said, Terminal, at, ended
+from tests.support.evaluations import evaluations
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.replays import Case, record_scripted, scripted, write
-from tests.support.waiting import patience
 
 CASES = 40
 CHANGED = {f"r{n}" for n in range(0, CASES, 10)}
@@ -30,65 +26,13 @@ CASES_AS_RECORDED = [
 RULE = "pass_rate(exact) < baseline - 0.02 at 95%"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> dict[str, list[str]]:
-        """The table: cells by evaluator."""
-        return {cells[0]: cells[1:] for line in self.out.splitlines() if len(cells := line.split("\t")) > 3}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terminal:
-    """Where the commands are typed."""
-
-    home: Path
-
-    async def __call__(self, *arguments: str, **variables: str) -> Said:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentstream.infra.cli", *arguments),
-            cwd=self.home,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted", **variables},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return Said(code=process.returncode, out=out.decode(), err=err.decode())
-
-    async def python(self, script: str) -> Said:
-        """A program of the directory."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, script),
-            cwd=self.home,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        return Said(code=process.returncode or 0, out=out.decode(), err=err.decode())
-
-    async def unread(self, *arguments: str) -> Said:
-        """The command with a pipe for stdout whose reader has gone."""
-        reader, writer = os.pipe()
-        os.close(reader)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agentstream.infra.cli", *arguments),
-            cwd=self.home,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "AGENTSTREAM_HARNESSES": "scripted"},
-            stdout=writer,
-            stderr=asyncio.subprocess.PIPE,
-        )
+async def unread(terminal: Terminal, *arguments: str) -> Said:
+    """The command with a pipe for stdout whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with terminal.command(*arguments, stdout=writer) as process:
         os.close(writer)
-        _, err = await process.communicate()
-        assert process.returncode is not None
-        return Said(code=process.returncode, out="", err=err.decode())
+        return await ended(process)
 
 
 @pytest.fixture
@@ -106,9 +50,9 @@ async def terminal(tmp_path: Path) -> Terminal:
 
 async def test_a_frozen_replay_of_the_same_code_has_nothing_worse_and_passes(terminal: Terminal) -> None:
     write(terminal.home / "plain", await record_scripted(*CASES_AS_RECORDED))
-    played = await terminal("replay", "plain", "--out", "same", "--mode", "frozen")
+    played = await terminal.type("replay", "plain", "--out", "same", "--mode", "frozen")
     assert played.code == 0, played.err
-    said = await terminal("compare", "same", "--recording", "plain", "--fail-if", "errors > 0 at 95%")
+    said = await terminal.type("compare", "same", "--recording", "plain", "--fail-if", "errors > 0 at 95%")
     assert said.code == 0, said.out
     assert [said.rows[name][:2] for name in ("exact", "tools")] == [["100.0% [91.2%, 100.0%]"] * 2] * 2
     assert said.out.endswith("verdict: passed\n")
@@ -116,19 +60,19 @@ async def test_a_frozen_replay_of_the_same_code_has_nothing_worse_and_passes(ter
 
 
 async def test_a_frozen_replay_that_leaves_the_recording_is_said_case_by_case(terminal: Terminal) -> None:
-    await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
-    said = await terminal("compare", "same", "--recording", "recording", "--fail-if", "errors > 5%")
+    await terminal.type("replay", "recording", "--out", "same", "--mode", "frozen")
+    said = await terminal.type("compare", "same", "--recording", "recording", "--fail-if", "errors > 5%")
     assert (said.code, said.rows["errors"][:2]) == (1, ["0.0%", "10.0%"])
     assert "same against the recording; " in said.err
     assert "4 cases left the recording: r0, r10, r20, r30" in said.out
 
 
 async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_and_fails(terminal: Terminal) -> None:
-    played = await terminal("replay", "recording", "--out", "live", "--set", "agents_md=Be brief.", "--mode", "hybrid")
-    assert played.code == 0, played.err
+    changed = ("--set", "agents_md=Be brief.")
+    await terminal.type("replay", "recording", "--out", "live", *changed, "--mode", "hybrid", code=0)
     rule = "pass_rate(exact) < baseline - 0.02"
     arguments = ("compare", "live", "--recording", "recording", "--eval", "exact", "--eval", "tools", "--out", "report")
-    said = await terminal(*arguments, "--fail-if", rule)
+    said = await terminal.type(*arguments, "--fail-if", rule)
     assert (said.code, said.rows["exact"][:2]) == (1, ["100.0% [91.2%, 100.0%]", "90.0% [76.9%, 96.0%]"])
     document = json.loads((terminal.home / "report" / "report.json").read_text())
     worse = {one["evaluator"]["name"]: set(one["worse"]) for one in document["evaluators"]}
@@ -138,20 +82,20 @@ async def test_a_change_that_answers_some_cases_otherwise_is_found_case_by_case_
     assert "<del>answer</del>" in (terminal.home / "report" / "report.html").read_text()
     for option, why in (("--out", "is no directory"), ("--html", "is a directory")):
         taken = terminal.home / ("report/junit.xml" if option == "--out" else "report")
-        refused = await terminal("compare", "live", "--recording", "recording", option, str(taken))
+        refused = await terminal.type("compare", "live", "--recording", "recording", option, str(taken))
         assert (refused.code, refused.out, why in refused.err) == (2, "", True), refused.err
     # A pipe that nobody reads takes the lines, and not the verdict.
-    unread = await terminal.unread(*arguments, "--fail-if", rule)
-    assert (unread.code, unread.err.count("\n")) == (1, 1), unread.err
+    told = await unread(terminal, *arguments, "--fail-if", rule)
+    assert (told.code, told.err.count("\n")) == (1, 1), told.err
     # Four of forty could be chance: at 95 % it takes five that all went one way.
-    assert (await terminal(*arguments, "--fail-if", RULE)).code == 0
+    assert (await terminal.type(*arguments, "--fail-if", RULE)).code == 0
 
 
 async def test_what_cannot_be_judged_ends_with_2_and_one_line(terminal: Terminal) -> None:
-    await terminal("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
-    few = await terminal("compare", "few", "--recording", "recording", "--fail-if", RULE, "--max-left-out", "1")
+    await terminal.type("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
+    few = await terminal.type("compare", "few", "--recording", "recording", "--fail-if", RULE, "--max-left-out", "1")
     assert (few.code, "fewer than 5" in few.out) == (2, True)
-    lacking = await terminal("compare", "few", "--recording", "recording", "--fail-if", RULE)
+    lacking = await terminal.type("compare", "few", "--recording", "recording", "--fail-if", RULE)
     assert (lacking.code, "36 of 40 cases" in lacking.out) == (2, True)
 
     write(terminal.home / "another", (await record_scripted(Case(parameters=scripted("x"))))[:1])
@@ -163,7 +107,7 @@ async def test_what_cannot_be_judged_ends_with_2_and_one_line(terminal: Terminal
         (("compare", "few", "--recording", "recording", "--eval", "nothing"), "--eval nothing: unknown"),
         (("compare", "few", "--recording", "recording", "--out", "/dev/null/report"), "cannot write: [Errno 20]"),
     ):
-        said = await terminal(*arguments)
+        said = await terminal.type(*arguments)
         assert (said.code, said.out) == (2, ""), said
         assert why in said.err
         assert said.err.count("\n") == 1
@@ -171,7 +115,7 @@ async def test_what_cannot_be_judged_ends_with_2_and_one_line(terminal: Terminal
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 async def test_a_disk_that_is_full_is_no_change_that_failed(terminal: Terminal) -> None:
-    await terminal("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
+    await terminal.type("replay", "recording", "--out", "few", "--mode", "frozen", "--max-runs", "4")
     command = f"exec {sys.executable} -m agentstream.infra.cli compare few --recording recording > /dev/full"
     process = await asyncio.create_subprocess_shell(command, cwd=terminal.home, stderr=asyncio.subprocess.PIPE)
     _, err = await process.communicate()
@@ -181,27 +125,28 @@ async def test_a_disk_that_is_full_is_no_change_that_failed(terminal: Terminal) 
 async def test_what_the_guide_shows_works_as_it_stands(terminal: Terminal) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
-    (program,) = (text for language, text in blocks if language == "python" and "ReplayManifest(" in text)
+    (source,) = (text for language, text in blocks if language == "python" and "ReplayManifest(" in text)
     (function,) = (text for language, text in blocks if language == "python" and "def polite" in text)
     (rules,) = (text for language, text in blocks if language == "toml")
     (job,) = (text for language, text in blocks if language == "yaml")
-    for name, text in (("program.py", program), ("my_evaluators.py", function), ("judge.toml", rules)):
+    for name, text in (("program.py", source), ("my_evaluators.py", function), ("judge.toml", rules)):
         (terminal.home / name).write_text(text, encoding="utf-8")
     (terminal.home / "recording").rename(terminal.home / "yesterday")
-    played = await terminal.python("program.py")
+    async with terminal.python("program.py") as program:
+        played = await ended(program)
     assert (played.code, played.out[:3]) == (0, f"{CASES} "), played.err
     (judge,) = re.findall(r"agentstream (compare changed [^#\n]*)", job)
     (terminal.home / "yesterday").rename(terminal.home / "recording")
     (terminal.home / "replayed").rename(terminal.home / "changed")
-    said = await terminal(*judge.split())
+    said = await terminal.type(*judge.split())
     assert said.code in (0, 1), said.err
     assert {"tools", "polite", "errors"} == set(said.rows) - {"evaluator"}
 
 
 async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(terminal: Terminal) -> None:
-    await terminal("replay", "recording", "--out", "twice", "--mode", "frozen", "--repeat", "2")
-    await terminal("replay", "recording", "--out", "live", "--mode", "hybrid")
-    said = await terminal("compare", "live", "--recording", "recording", "--baseline", "twice", "--eval", "exact")
+    await terminal.type("replay", "recording", "--out", "twice", "--mode", "frozen", "--repeat", "2")
+    await terminal.type("replay", "recording", "--out", "live", "--mode", "hybrid")
+    said = await terminal.type("compare", "live", "--recording", "recording", "--baseline", "twice", "--eval", "exact")
     assert (said.code, said.rows["exact"][-1]) == (0, "0.0% change")
     assert "live against twice" in said.err
 
@@ -209,28 +154,15 @@ async def test_a_replay_with_repeats_is_a_baseline_that_shows_its_own_noise(term
 async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_are_spans(
     terminal: Terminal, cluster: Cluster, receiver: OtlpReceiver
 ) -> None:
-    await terminal("replay", "recording", "--out", "same", "--mode", "frozen")
-    said = await terminal(
+    await terminal.type("replay", "recording", "--out", "same", "--mode", "frozen")
+    said = await terminal.type(
         *("compare", "same", "--recording", "recording", "--eval", "exact", "--publish"),
-        KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
-        AGENTSTREAM_TOPIC_PREFIX=cluster.topics.prefix,
-        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+        variables={**at(cluster), "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint},
     )
     assert (said.code, "160 evaluations published" in said.err) == (0, True), said.err
     assert sum(span.name == "evaluate exact" for span in receiver.spans) == 2 * CASES
     assert len({span.trace_id for span in receiver.spans}) == 1
-    reader = TopicReader[EvaluationResult](
-        cluster.connection, cluster.topics.evaluations, decode_evaluation, start="beginning", until_end=True
-    )
-    read: list[EvaluationResult] = []
-    async with patience(), reader:
-        async for item in reader:
-            assert isinstance(item, Read), item
-            value, headers = item.value, last_wins(item.record.headers)
-            assert isinstance(value, EvaluationResult), value
-            assert (headers[CE_TYPE], headers[CE_SUBJECT]) == (EVALUATION.encode(), value.run_id.encode())
-            assert item.record.key == value.session_id.encode()
-            read.append(value)
+    read = await evaluations(cluster)
     assert len(read) == 4 * CASES
     passed = {(one.side, one.name): 0 for one in read}
     for one in read:
@@ -241,11 +173,9 @@ async def test_outcomes_go_to_their_topic_under_the_keys_of_their_sessions_and_a
         ("baseline", "errors"): 0,
         ("candidate", "errors"): 0,
     }
-    lost = await terminal(
+    lost = await terminal.type(
         *("compare", "same", "--recording", "recording", "--eval", "exact", "--publish"),
-        KAFKA_BOOTSTRAP_SERVERS=cluster.bootstrap_servers,
-        AGENTSTREAM_TOPIC_PREFIX=cluster.topics.prefix,
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+        variables={**at(cluster), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
     )
     assert (lost.code, "spans are lost on the way to http://127.0.0.1:1/v1/traces: 161 of 161" in lost.err) == (0, True)
 
@@ -254,8 +184,10 @@ async def test_an_evaluator_that_fails_on_every_answer_has_judged_nothing(termin
     (terminal.home / "boom.py").write_text(
         "def boom(answer):\n    print('a word')\n    raise RuntimeError('boom')\n", encoding="utf-8"
     )
-    await terminal("replay", "recording", "--out", "changed", "--mode", "hybrid")
-    said = await terminal("compare", "changed", "--recording", "recording", "--eval", "boom:boom", "--eval", "exact")
+    await terminal.type("replay", "recording", "--out", "changed", "--mode", "hybrid")
+    said = await terminal.type(
+        "compare", "changed", "--recording", "recording", "--eval", "boom:boom", "--eval", "exact"
+    )
     assert (said.code, said.rows["exact"][-2]) == (2, str(CASES)), "and the rest went on"
     assert "boom failed on every answer: it judged nothing" in said.err
     assert ("a word" in said.out, said.err.count("a word")) == (False, 2 * CASES)

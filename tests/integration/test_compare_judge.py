@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agentstream.infra.offline_model import OfflineModel
 from agentstream.infra.offline_model.server import Call
-from tests.integration.test_compare import Terminal
+from tests.support.commands import Terminal
 from tests.support.replays import Case, record_scripted, scripted, write
 
 CASES, RUDE = 20, {f"r{n}" for n in range(0, 20, 4)}
@@ -31,7 +31,7 @@ async def replayed(home: Path) -> Terminal:
             runs[place] = run.model_copy(update={"request": run.request.model_copy(update={"parameters": parameters})})
     write(home / "recording", runs)
     terminal = Terminal(home=home)
-    played = await terminal("replay", "recording", "--out", "live", "--mode", "live")
+    played = await terminal.type("replay", "recording", "--out", "live", "--mode", "live")
     assert played.code == 0, played.err
     return terminal
 
@@ -45,8 +45,13 @@ async def test_a_model_judges_each_answer_and_what_it_says_is_the_verdict(tmp_pa
     compare = ("compare", "live", "--recording", "recording", *JUDGE)
     async with OfflineModel(api_keys=frozenset({"a-key"})) as model:
         environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "a-key"}
-        said = await terminal(
-            *compare, "--fail-if", "pass_rate(polite) < baseline - 0.02 at 95%", "--out", "report", **environment
+        said = await terminal.type(
+            *compare,
+            "--fail-if",
+            "pass_rate(polite) < baseline - 0.02 at 95%",
+            "--out",
+            "report",
+            variables=environment,
         )
         assert said.code == 1, said.err
         assert [cell.split()[0] for cell in said.rows["polite"][:2]] == ["100.0%", "75.0%"]
@@ -66,7 +71,9 @@ async def test_a_judge_that_cannot_be_asked_is_an_error_of_each_case_and_no_verd
     compare = ("compare", "live", "--recording", "recording", *JUDGE, "--eval", "exact")
     async with OfflineModel(api_keys=frozenset({"a-key"})) as model:
         environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "another-key"}
-        said = await terminal(*compare, "--fail-if", "pass_rate(polite) < 0.5 at 95%", "--out", "report", **environment)
+        said = await terminal.type(
+            *compare, "--fail-if", "pass_rate(polite) < 0.5 at 95%", "--out", "report", variables=environment
+        )
         assert said.code == 2, said.out
         assert model.calls
     assert "exact" in said.rows

@@ -17,9 +17,7 @@ async def _cases(home: Path, *parameters: Mapping[str, JsonValue], environment: 
     lines = [{"input": "hi", "parameters": {"harness": {"kind": "pi"}, **each}} for each in parameters]
     (home / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     terminal = Terminal(home=home, environment={**PI, **environment})
-    async with terminal.command("capture", "recording", "--import", "cases.jsonl") as process:
-        _, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
+    await terminal.type("capture", "recording", "--import", "cases.jsonl", code=0)
     return terminal
 
 

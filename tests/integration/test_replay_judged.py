@@ -9,16 +9,9 @@ from tests.integration.replay_fixtures import PiStage, with_tools
 from tests.integration.test_replay_captured import asking, ran
 from tests.support.cluster import Cluster
 from tests.support.commands import Terminal
-from tests.support.waiting import patience
 
 ADA, EVE = "Your name is Ada.", "Your name is Eve."
 RULE = "pass_rate(exact) < baseline - 0.02"
-
-
-async def typed(terminal: Terminal, *arguments: str, code: int = 0) -> None:
-    async with patience(), terminal.command(*arguments) as process:
-        out, err = await process.communicate()
-        assert process.returncode == code, (arguments, out.decode(), err.decode())
 
 
 def worse(report: Path) -> dict[str, set[str]]:
@@ -40,12 +33,12 @@ async def a_tenth_is_found(stage: PiStage, cluster: Cluster, number: int) -> Non
     terminal = Terminal(home=stage.directory, environment={**names, "AGENTSTREAM_HARNESSES": "pi"})
     (stage.directory / "EVE.md").write_text(EVE)
     compare = ("--recording", "recording", "--eval", "exact", "--eval", "tools", "--fail-if", RULE)
-    await typed(terminal, "capture", "recording")
-    await typed(terminal, "replay", "recording", "--out", "same", "--mode", "frozen")
-    await typed(terminal, "compare", "same", *compare, "--out", "nothing")
+    await terminal.type("capture", "recording", code=0)
+    await terminal.type("replay", "recording", "--out", "same", "--mode", "frozen", code=0)
+    await terminal.type("compare", "same", *compare, "--out", "nothing", code=0)
     assert worse(stage.directory / "nothing") == {"exact": set(), "tools": set(), "errors": set()}
-    await typed(terminal, "replay", "recording", "--out", "eve", "--mode", "hybrid", "--agents-md", "EVE.md")
-    await typed(terminal, "compare", "eve", *compare, "--out", "tenth", code=1)
+    await terminal.type("replay", "recording", "--out", "eve", "--mode", "hybrid", "--agents-md", "EVE.md", code=0)
+    await terminal.type("compare", "eve", *compare, "--out", "tenth", code=1)
     assert worse(stage.directory / "tenth") == {"exact": depending, "tools": set(), "errors": set()}
 
 

@@ -18,31 +18,24 @@ FIRST = ("limit=3", "--out", "out", "--mode", "frozen", "--harness", "scripted")
 OTHER = ("limit=2", *FIRST[1:])
 
 
-async def _said(terminal: Terminal, *arguments: str, code: int = 0) -> tuple[str, str]:
-    async with terminal.command(*arguments) as process:
-        out, err = await process.communicate()
-        assert process.returncode == code, err.decode()
-        return out.decode(), err.decode()
-
-
 async def test_a_selection_is_recorded_replayed_and_compared(cluster: Cluster, tmp_path: Path) -> None:
     await made_up_runs(cluster, 10, partitions=1, records=1)
     terminal = Terminal(home=tmp_path, environment=at(cluster))
-    out, err = await _said(terminal, "replay", *FIRST, "--json")
-    assert (json.loads(out)["finished"], "3 runs recorded in out/recording" in err) == (3, True)
+    said = await terminal.type("replay", *FIRST, "--json", code=0)
+    assert (json.loads(said.out)["finished"], "3 runs recorded in out/recording" in said.err) == (3, True)
     recorded = {run.run_id for run in RecordingReader.open(tmp_path / "out" / "recording")}
     assert {run.run_id for run in read_replay(tmp_path / "out")[1]} == recorded
     await made_up_runs(cluster, 10, partitions=1, records=1)
-    _, err = await _said(terminal, "replay", *FIRST)
-    assert "goes on with what was recorded in out/recording" in err
-    out, _ = await _said(terminal, "compare", "out", "--eval", "exact", "--json")
-    assert json.loads(out)["evaluators"][0]["cases"] == 3
-    _, err = await _said(terminal, "replay", *OTHER, code=2)
-    assert "out: was begun with another selection (limit=3)" in err
-    await _said(terminal, "replay", *OTHER, "--restart")
+    said = await terminal.type("replay", *FIRST, code=0)
+    assert "goes on with what was recorded in out/recording" in said.err
+    said = await terminal.type("compare", "out", "--eval", "exact", "--json", code=0)
+    assert json.loads(said.out)["evaluators"][0]["cases"] == 3
+    said = await terminal.type("replay", *OTHER, code=2)
+    assert "out: was begun with another selection (limit=3)" in said.err
+    await terminal.type("replay", *OTHER, "--restart", code=0)
     assert len(RecordingReader.open(tmp_path / "out" / "recording")) == len(list(read_replay(tmp_path / "out")[1])) == 2
-    _, err = await _said(terminal, "replay", "session=nobody", "--out", "none", code=2)
-    assert ("nothing matches" in err, (tmp_path / "none").exists()) == (True, False)
+    said = await terminal.type("replay", "session=nobody", "--out", "none", code=2)
+    assert ("nothing matches" in said.err, (tmp_path / "none").exists()) == (True, False)
 
 
 def test_a_selection_has_the_names_of_captures_options() -> None:

@@ -7,15 +7,14 @@ import signal
 import time
 from pathlib import Path
 
-from agentstream.consumers.readers import Read, TopicReader
 from agentstream.consumers.replay.recording.selection import Selection
-from agentstream.schemas.evaluations import EvaluationResult
-from agentstream.schemas.readers import decode_evaluation
 from tests.chaos.log import read_topic
-from tests.integration.shadow_fixtures import asking, candidate, ended, production, terminal_at
+from tests.integration.shadow_fixtures import asking, candidate, counts, production, terminal_at
 from tests.support.cluster import Cluster
+from tests.support.commands import ended
+from tests.support.evaluations import evaluations
 from tests.support.otlp_receiver import OtlpReceiver
-from tests.support.waiting import eventually, patience
+from tests.support.waiting import eventually
 
 RUNS = 12
 
@@ -34,7 +33,7 @@ async def test_a_changed_candidate_is_seen_in_the_sessions_of_the_sample_and_run
         said = await ended(process)
     assert said.code == 1, said.err
     assert f"ALARM: {rule}" in said.err
-    assert said.rows["exact"] == ["0", str(len(drawn)), str(len(drawn))]
+    assert counts(said)["exact"] == ["0", str(len(drawn)), str(len(drawn))]
     replayed = terminal.shadowed()
     assert sorted(run.run_id for run in replayed) == sorted(drawn)
     assert {(run.tools_from_recording, run.tools_real) for run in replayed} == {(1, 0)}
@@ -58,8 +57,7 @@ async def test_a_terminal_gets_a_table_for_people(cluster: Cluster, tmp_path: Pa
 
 
 async def test_a_shadow_does_not_join_the_workers_group(cluster: Cluster, tmp_path: Path) -> None:
-    async with terminal_at(cluster, tmp_path).command("shadow", "out", "--group", cluster.group_id) as process:
-        said = await ended(process)
+    said = await terminal_at(cluster, tmp_path).type("shadow", "out", "--group", cluster.group_id)
     assert said.code == 2
     assert "is the workers' own" in said.err
     assert not (tmp_path / "out").exists()
@@ -70,16 +68,14 @@ async def test_a_rule_that_cannot_be_read_leaves_no_directory_that_knows_its_ter
 ) -> None:
     terminal = terminal_at(cluster, tmp_path)
     for rule in ("errors > 5", "pass_rate(exat) < 1"):
-        async with terminal.command("shadow", "out", "--fail-if", rule) as process:
-            said = await ended(process)
+        said = await terminal.type("shadow", "out", "--fail-if", rule)
         assert (said.code, said.err.count("\n")) == (2, 1), said
         assert not (tmp_path / "out").exists()
 
 
 async def test_a_broker_that_is_away_leaves_no_shadow(cluster: Cluster, tmp_path: Path) -> None:
     terminal = terminal_at(cluster, tmp_path, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
-    async with terminal.command("shadow", "out", *candidate()) as process:
-        said = await ended(process)
+    said = await terminal.type("shadow", "out", *candidate())
     assert (said.code, "127.0.0.1" in said.err) == (3, True), said.err
     assert not (tmp_path / "out").exists()
 
@@ -137,19 +133,6 @@ async def test_each_outcome_goes_to_its_topic_once_and_is_a_span_linked_to_the_r
     linked = {link.trace_id for span in spans for link in span.links}
     assert set(produced.values()) <= linked
     assert {one.recorded_trace_id for one in read} == set(produced.values())
-
-
-async def evaluations(cluster: Cluster) -> list[EvaluationResult]:
-    reader = TopicReader[EvaluationResult](
-        cluster.connection, cluster.topics.evaluations, decode_evaluation, start="beginning", until_end=True
-    )
-    read: list[EvaluationResult] = []
-    async with patience(), reader:
-        async for item in reader:
-            assert isinstance(item, Read), item
-            assert isinstance(item.value, EvaluationResult), item.value
-            read.append(item.value)
-    return read
 
 
 async def test_a_shadow_that_does_not_keep_up_passes_over_what_is_too_old_and_says_so(

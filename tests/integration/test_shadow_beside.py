@@ -12,8 +12,9 @@ from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.topics import every_topic
 from agentstream.schemas.requests import InvokeRequest
 from tests.chaos.log import Line, read_topic
-from tests.integration.shadow_fixtures import asking, candidate, ended, production, terminal_at
+from tests.integration.shadow_fixtures import asking, candidate, counts, production, terminal_at
 from tests.support.cluster import Cluster, cluster_of
+from tests.support.commands import ended
 from tests.support.history import Commit
 from tests.support.waiting import eventually
 
@@ -53,7 +54,7 @@ async def test_a_shadow_that_hangs_or_is_killed_goes_on_where_it_stood_and_produ
         process.send_signal(signal.SIGINT)
         said = await ended(process)
     assert said.code == 0, said.err
-    assert said.rows["exact"] == ["0", "0", str(RUNS)]
+    assert counts(said)["exact"] == ["0", "0", str(RUNS)]
     assert await everything(cluster) == alone
     after = terminal.shadowed()
     assert after[: len(before)] == before
@@ -68,8 +69,7 @@ async def test_a_shadow_that_hangs_or_is_killed_goes_on_where_it_stood_and_produ
         assert (await own.committed(cluster.topics.invoke_requests, 0)).offset == -1
     assert reached == results[-1].offset + 1
     arguments = ("compare", "out/replay", "--recording", "out/recording", "--fail-if", "pass_rate(exact) < 1")
-    async with terminal.command(*arguments, "--eval", "exact") as process:
-        assert (await ended(process)).code == 0
+    await terminal.type(*arguments, "--eval", "exact", code=0)
 
 
 async def everything(cluster: Cluster) -> tuple[dict[str, list[Line]], list[Commit]]:

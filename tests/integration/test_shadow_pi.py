@@ -10,8 +10,9 @@ from agentstream.schemas.messages import Message
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
 from tests.chaos.inside import plan_of, serving
 from tests.integration.replay_fixtures import PiStage, with_tools
-from tests.integration.shadow_fixtures import Terminal, ended, terminal_at
+from tests.integration.shadow_fixtures import Terminal, counts, terminal_at
 from tests.support.cluster import Cluster
+from tests.support.commands import ended
 from tests.support.waiting import eventually
 
 FEW = 4
@@ -48,7 +49,7 @@ async def test_runs_of_now_go_as_in_production_and_no_tool_runs(
         left.unlink()
         said = await ended(process)
     assert said.code == 0, said.out + said.err
-    assert (said.rows["exact"], said.rows["tools"]) == (["0", "0", str(FEW + 1)], ["0", "0", str(FEW + 1)])
+    assert (counts(said)["exact"], counts(said)["tools"]) == (["0", "0", str(FEW + 1)], ["0", "0", str(FEW + 1)])
     played = terminal.shadowed()
     assert not left.exists()
     assert {(run.divergence, run.tools_real) for run in played} == {(None, 0)}
@@ -75,7 +76,7 @@ async def test_a_candidate_without_a_shell_is_an_alarm_and_leaves_nothing_behind
         said = await ended(process)
     assert said.code == 1, said.out + said.err
     assert f"ALARM: {rule}" in said.err
-    assert said.rows["tools"] == ["0", "1", "3"]
+    assert counts(said)["tools"] == ["0", "1", "3"]
     assert "tools worse: p1" in said.out
     assert not left.exists()
 
