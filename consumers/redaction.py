@@ -102,7 +102,7 @@ class Redactor:
 
     def split(self, text: str) -> tuple[str, str]:
         """Of a text that may go on: its beginning, redacted, and an end that may be a secret's start."""
-        if not self._forms and not _ends_in_half(text):
+        if not self._forms and (text.isascii() or not _ends_in_half(text)):
             return text, ""
         if not self.found_in(text):  # nearly always
             held = self._open_from(text, 0)

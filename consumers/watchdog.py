@@ -43,7 +43,7 @@ class Watchdog:
         # By `type`: an `isinstance` that says no takes 70 ns.
         match event.type:
             case "part.delta" | "part.ended" | "message.ended":
-                return self._grown(event)
+                return None if self._output.add(event) <= self._limits.max_output_bytes else self._too_large()
             case "turn.started":
                 if event.turn > self._limits.max_turns:
                     return Failed(code=ErrorCode.MAX_TURNS, detail=f"the limit is {self._limits.max_turns} turns")
@@ -54,7 +54,7 @@ class Watchdog:
                 self._tools[event.tool_call_id] = at + self._limits.tool_ms / 1000
             case "tool.ended":
                 self._tools.pop(event.tool_call_id, None)
-                return self._grown(event)
+                return None if self._output.add(event) <= self._limits.max_output_bytes else self._too_large()
             case _:
                 pass
         return None
@@ -88,9 +88,7 @@ class Watchdog:
             return Failed(code=ErrorCode.FIRST_EVENT_TIMEOUT, detail=detail)
         return Failed(code=ErrorCode.IDLE_TIMEOUT, detail=f"nothing came for {limits.idle_ms} ms")
 
-    def _grown(self, event: HarnessEvent) -> Failed | None:
-        if self._output.add(event) <= self._limits.max_output_bytes:
-            return None
+    def _too_large(self) -> Failed:
         detail = f"the limit is {self._limits.max_output_bytes} bytes of text, reasoning and tool content"
         return Failed(code=ErrorCode.OUTPUT_TOO_LARGE, detail=detail)
 
