@@ -42,17 +42,11 @@ def asked(call: Call) -> str:
 
 async def test_a_model_judges_each_answer_and_what_it_says_is_the_verdict(tmp_path: Path) -> None:
     terminal = await replayed(tmp_path)
-    compare = ("compare", "live", "--recording", "recording", *JUDGE)
+    compare = ("compare", "live", "--recording", "recording", *JUDGE, "--out", "report")
     async with OfflineModel(api_keys=frozenset({"a-key"})) as model:
         environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "a-key"}
-        said = await terminal.type(
-            *compare,
-            "--fail-if",
-            "pass_rate(polite) < baseline - 0.02 at 95%",
-            "--out",
-            "report",
-            variables=environment,
-        )
+        rule = "pass_rate(polite) < baseline - 0.02 at 95%"
+        said = await terminal.type(*compare, "--fail-if", rule, variables=environment)
         assert said.code == 1, said.err
         assert [cell.split()[0] for cell in said.rows["polite"][:2]] == ["100.0%", "75.0%"]
         assert len(model.calls) == 2 * CASES
@@ -68,12 +62,10 @@ async def test_a_model_judges_each_answer_and_what_it_says_is_the_verdict(tmp_pa
 
 async def test_a_judge_that_cannot_be_asked_is_an_error_of_each_case_and_no_verdict(tmp_path: Path) -> None:
     terminal = await replayed(tmp_path)
-    compare = ("compare", "live", "--recording", "recording", *JUDGE, "--eval", "exact")
+    compare = ("compare", "live", "--recording", "recording", *JUDGE, "--eval", "exact", "--out", "report")
     async with OfflineModel(api_keys=frozenset({"a-key"})) as model:
         environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "another-key"}
-        said = await terminal.type(
-            *compare, "--fail-if", "pass_rate(polite) < 0.5 at 95%", "--out", "report", variables=environment
-        )
+        said = await terminal.type(*compare, "--fail-if", "pass_rate(polite) < 0.5 at 95%", variables=environment)
         assert said.code == 2, said.out
         assert model.calls
     assert "exact" in said.rows
