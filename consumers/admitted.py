@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 from agentstream.consumers.effective import EffectiveParameters
 from agentstream.consumers.tracing.process import ProcessSpan
@@ -40,6 +40,22 @@ class Admitted:
     """Id of the first attempt if `run.queued` was published as its event 0; the attempt then goes on with event 1."""
     redrive_of: str | None = None
     """The run that this one was sent again for."""
+
+    def announced(self, attempt_id: str) -> Self:
+        """The same, of which `run.queued` was published under this id."""
+        # In a backlog nearly all are: `replace` goes through the fields one by one, in Python, and takes 2 µs, not 0.5.
+        return type(self)(
+            request=self.request,
+            position=self.position,
+            timestamp_ms=self.timestamp_ms,
+            process=self.process,
+            claim=self.claim,
+            parameters=self.parameters,
+            attempt=self.attempt,
+            crashes=self.crashes,
+            announced_as=attempt_id,
+            redrive_of=self.redrive_of,
+        )
 
     @property
     def trace(self) -> TraceContext:

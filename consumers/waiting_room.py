@@ -7,7 +7,7 @@ turn comes, and no reader needs a rule of its own for it (docs/decisions/queued-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Final
@@ -88,7 +88,7 @@ class WaitingRoom:
         if run is None:
             return admitted
         run.began = self._loop.time()
-        return admitted if run.announced is None else replace(admitted, announced_as=run.announced)
+        return admitted if run.announced is None else admitted.announced(run.announced)
 
     def leave(self, admitted: Admitted) -> None:
         """It has ended, or will never begin here."""

@@ -1,7 +1,7 @@
 """Who waits over a second is told once how many are before him, and his attempt goes on from there."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from agentstream.consumers.admitted import Admitted
 from agentstream.consumers.harness.scripted import ScriptedHarness
@@ -126,6 +126,16 @@ def test_where_runs_are_quick_nobody_looks_for_each_of_them_whether_it_still_wai
         assert looks == [PATIENCE_SECONDS, entered + PATIENCE_SECONDS]
 
     in_virtual_time(play())
+
+
+def test_a_run_that_was_announced_is_the_same_in_all_else() -> None:
+    one = replace(run("a"), attempt=2, crashes=1, redrive_of="b")
+    values = [getattr(one, each.name) for each in fields(one)]
+    assert [each.name for each in fields(one) if getattr(one, each.name) == each.default] == ["announced_as"]
+    announced = one.announced("id")
+    assert [getattr(announced, each.name) for each in fields(one)] == [
+        "id" if each.name == "announced_as" else value for each, value in zip(fields(one), values, strict=True)
+    ]
 
 
 def test_the_attempt_that_was_announced_goes_on_with_event_1_and_the_next_one_is_its_own() -> None:
