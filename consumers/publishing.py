@@ -53,7 +53,9 @@ class Publishing:
         return self._engine.deltas.publish_if_idle(self._attempt(events, admitted), events.to_bytes())
 
     def _attempt(self, events: StreamEvents, admitted: Admitted) -> Attempt:
-        """The attempt that these events are of, as the publisher knows it."""
-        attempt_id = events.attempt_id
+        """The attempt that these events are of, known already if it was announced."""
+        deltas, attempt_id = self._engine.deltas, events.attempt_id
+        if (known := deltas.known(attempt_id)) is not None:
+            return known
         headers = DeltaHeaders(events.run_id, attempt_id, admitted.process.attempt_trace(attempt_id))
-        return self._engine.deltas.attempt(self._where, events.session_id.encode(), headers)
+        return deltas.begin(self._where, events.session_id.encode(), headers)

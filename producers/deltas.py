@@ -100,14 +100,12 @@ class DeltaPublisher:
                 self._pump.cancel()
                 await asyncio.wait({self._pump})
 
-    def attempt(self, where: tuple[str, int], key: bytes, headers: DeltaHeaders) -> Attempt:
-        """An attempt, whose events all go to the same topic and partition, under this key and these headers.
+    def known(self, attempt_id: str) -> Attempt | None:
+        """An attempt that began, and was neither settled nor forgotten."""
+        return self._attempts.get(attempt_id)
 
-        Until it is settled or forgotten, the same id is the same attempt.
-        """
-        found = self._attempts.get(headers.attempt_id)
-        if found is not None:
-            return found
+    def begin(self, where: tuple[str, int], key: bytes, headers: DeltaHeaders) -> Attempt:
+        """An attempt that is not known; its events all go to this topic and partition, with this key."""
         queue = self._queues.get(where)
         if queue is None:
             queue = self._queues[where] = DeltaQueue(*where)

@@ -64,20 +64,20 @@ def cloud_event(
     `ce_id` is a new uuid7 unless given. `request`, where known, adds where the request lies and makes the run the
     event's cause.
     """
-    now, run = datetime.now(UTC), run_id.encode()
-    headers = [
+    run = run_id.encode()
+    caused = () if request is None else ((CE_CAUSATION_ID, run), (REQUEST, str(request).encode()))
+    return [
         _SPECVERSION,
         (CE_ID, (ce_id or str(uuid7())).encode()),
         _SOURCE,
         (CE_TYPE, ce_type.encode()),
-        ("ce_time", _instant(now)),
+        ("ce_time", _instant(datetime.now(UTC))),
         (CE_SUBJECT, run),
         ("ce_correlationid", run),
         _JSON,
+        *caused,
+        *trace.to_headers(),
     ]
-    if request is not None:
-        headers += [(CE_CAUSATION_ID, run), (REQUEST, str(request).encode())]
-    return headers + trace.to_headers()
 
 
 def _instant(now: datetime) -> bytes:

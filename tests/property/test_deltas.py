@@ -65,8 +65,9 @@ class Play:
         if spoilt:
             self.spoilt.add(attempt)
             self.brokers.too_large.add(value)
-        headers = DeltaHeaders("run", str(attempt), TRACE)
-        under_way = self.publisher.attempt(("t", attempt % 2), b"k", headers)
+        under_way = self.publisher.known(str(attempt)) or self.publisher.begin(
+            ("t", attempt % 2), b"k", DeltaHeaders("run", str(attempt), TRACE)
+        )
         await self.publisher.publish(under_way, value + b" " * padding, seq, seq)
 
 
