@@ -1,14 +1,13 @@
 """A run as people watch it: words as they come, tools as lines, then how it ended."""
 
 import json
-import re
 from collections.abc import Callable
 
 from agentstream.consumers.client import Voided
+from agentstream.infra.printable import one_line, printable
 from agentstream.schemas.events import PartDelta, PartStarted, ReadEvent, RunQueued, RunRetrying, ToolEnded, ToolStarted
 from agentstream.schemas.results import InvokeResult
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MAX_LINE = 160
 
 Write = Callable[[str], None]
@@ -66,7 +65,7 @@ def summary(result: InvokeResult) -> str:
         parts.append(f"{result.cost.amount} {result.cost.currency}")
     if result.crashes:
         parts.append(f"crashes: {result.crashes}")
-    parts += [f"run {result.run_id}", f"session {result.session_id}", f"trace {result.trace_id}"]
+    parts += [f"run {result.run_id}", f"session {one_line(result.session_id)}", f"trace {result.trace_id}"]
     return " · ".join(part for part in parts if part)
 
 
@@ -86,13 +85,8 @@ def tokens(result: InvokeResult) -> str:
     return f"{read} tokens in, {written} out"
 
 
-def printable(text: str) -> str:
-    """Without control characters: what an agent says must not drive the terminal."""
-    return _CONTROL.sub("", text)
-
-
 def shortened(value: object) -> str:
     """A JSON value on one short line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    line = printable(" ".join(text.split()))
+    line = one_line(text)
     return line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}…"

@@ -18,7 +18,8 @@ from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.instants import instant
-from agentstream.infra.cli.screen import Screen
+from agentstream.infra.cli.screen import Screen, styled
+from agentstream.infra.printable import one_line, printable
 from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import ErrorCode, error_rule
 
@@ -44,23 +45,30 @@ def selection_of(asked: Asked, now: datetime) -> Selection:
 
 
 def list_letters(context: Context, asked: Asked, *, most: int | None, as_json: bool) -> None:
-    """Print the dead letters that are meant: a table, or one JSON object a line."""
+    """Print the dead letters that are meant: three lines for each, one in a pipe, or one JSON object a line."""
     screen = Screen()
-    rows: list[tuple[str, ...]] = []
 
     def shown(letter: DeadLetter) -> None:
         if as_json:
             screen.json(summary(letter))
-            return
-        where = f"{letter.position.partition}/{letter.position.offset}"
-        again = str(letter.redrives or "")
-        rows.append(
-            (where, written_at(letter), letter.code, letter.session_id, letter.run_id or "", again, letter.message)
-        )
+        elif screen.for_people:
+            _tell(letter, screen)
+        else:
+            where = f"{letter.position.partition}/{letter.position.offset}"
+            ids = (letter.code, letter.session_id, letter.run_id or "", str(letter.redrives or ""))
+            screen.out("\t".join(map(one_line, (where, written_at(letter), *ids, letter.message))))
 
     asyncio.run(_each(context, asked, most, shown, screen))
-    if not as_json:
-        screen.table(("at", "written", "code", "session", "run", "again", "why"), rows)
+
+
+def _tell(letter: DeadLetter, screen: Screen) -> None:
+    """For people no table: on 80 columns it cut off every id, and what is not whole cannot be given to `show`."""
+    at = f"{letter.position.partition}/{letter.position.offset}"
+    code = styled(one_line(letter.code), "red")
+    again = f" · sent again {letter.redrives}×" if letter.redrives else ""
+    screen.out(f"{styled(at, 'bold')}  {written_at(letter)}  {code}{again}")
+    screen.out(styled(f"    session {one_line(letter.session_id)} · run {one_line(letter.run_id or '–')}", "dim"))
+    screen.out(f"    {one_line(letter.message)}")
 
 
 def show_letter(context: Context, position: str, *, as_json: bool) -> None:
@@ -79,14 +87,14 @@ def show_letter(context: Context, position: str, *, as_json: bool) -> None:
         return
     letter = letters[0]
     for name, value in summary(letter).items():
-        screen.out(f"{name}: {value}")
+        screen.out(f"{name}: {one_line(str(value))}")
     if letter.code in set(ErrorCode):
         screen.out(f"what to do: {error_rule(ErrorCode(letter.code)).advice}")
     screen.out("headers:")
     for name, raw in letter.record.headers:
-        screen.out(f"  {name}: {(raw or b'').decode(errors='replace')}")
+        screen.out(f"  {one_line(name)}: {one_line((raw or b'').decode(errors='replace'))}")
     screen.out("value:")
-    screen.out((letter.record.value or b"").decode(errors="replace"))
+    screen.out(printable((letter.record.value or b"").decode(errors="replace")))
 
 
 def export_letters(context: Context, asked: Asked, *, most: int | None, output: Path | None) -> None:

@@ -12,6 +12,7 @@ from agentstream.consumers.whereabouts import Search, Whereabouts
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.screen import Screen
+from agentstream.infra.printable import one_line
 from agentstream.schemas.base import RUN_ID_PATTERN
 
 _SENTENCES = {
@@ -66,7 +67,7 @@ def sentence(found: Whereabouts) -> str:
 def _details(found: Whereabouts) -> Iterator[tuple[str, str]]:
     for name in ("session_id", "request", "result", "dead_letter", "error", "claim", "owner", "attempt"):
         if (value := getattr(found, name)) is not None:
-            yield name, str(value)
+            yield name, one_line(str(value))
     if found.last_event is not None and found.last_event_at is not None:
         yield "last_event", f"{found.last_event} at {found.last_event_at.isoformat()}"
 

@@ -15,6 +15,7 @@ from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.dead_letters import is_there, selection_of, summary
 from agentstream.infra.cli.exits import FAILED, UNAVAILABLE, USAGE, fail
 from agentstream.infra.cli.screen import Screen
+from agentstream.infra.printable import one_line
 from agentstream.producers.errors import Fenced, WriteError
 from agentstream.schemas.topics import OUTPUT_MARGIN_BYTES
 
@@ -101,7 +102,8 @@ def _tell(step: Step, plan: RedrivePlan, screen: Screen, listed: list[JsonValue]
     if step.why_not is not None:
         screen.note(f"{where} is not sent: {step.why_not}", "yellow")
     elif plan.dry_run and listed is None:
-        screen.out(f"would send {where} ({step.letter.code}, session {step.letter.session_id}) as run {step.run_id}")
+        session = one_line(step.letter.session_id)
+        screen.out(f"would send {where} ({step.letter.code}, session {session}) as run {step.run_id}")
 
 
 class _Progress:

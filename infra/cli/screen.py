@@ -10,6 +10,7 @@ from typing import TextIO
 from pydantic import JsonValue
 
 from agentstream.infra.cli.exits import ReaderGone
+from agentstream.infra.printable import one_line
 
 _STYLES = {"dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1"}
 
@@ -75,17 +76,20 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; tab-separated lines when piped, so that `cut` and `awk` work."""
+        cells = [[one_line(cell) for cell in row] for row in rows]
         if not self.for_people:
-            for row in rows:
+            for row in cells:
                 self.out("\t".join(row))
             return
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
+        from rich.text import Text
 
-        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-        for row in rows:
-            table.add_row(*row)
+        # Folded, not cut off: half an id is of no use. Text: a session named `[/x]` was taken for markup and ended it.
+        table = Table(*(Column(name, overflow="fold") for name in columns), box=SIMPLE_HEAD, pad_edge=False)
+        for row in cells:
+            table.add_row(*map(Text, row))
         Console(file=self._out).print(table)
 
 

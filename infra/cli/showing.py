@@ -15,7 +15,8 @@ from agentstream.infra.cli.dead_letters import whole
 from agentstream.infra.cli.exits import FAILED
 from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.cli.tail_lines import instant
-from agentstream.infra.rendering import printable, problem_line, shortened, tokens
+from agentstream.infra.printable import one_line, printable
+from agentstream.infra.rendering import problem_line, shortened, tokens
 from agentstream.schemas.codec import Rejection
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import InvokeRequest
@@ -124,7 +125,7 @@ def lines(found: RunHistory) -> Iterator[Line]:
     yield f"{printable(where.run_id)}: {locating.sentence(where)}", "bold"
     for name, value in (("session", where.session_id), ("trace", found.trace_id), ("worker", where.owner)):
         if value is not None:
-            yield f"{name}\t{printable(value)}", ""
+            yield f"{name}\t{one_line(value)}", ""
     yield from _request_lines(found)
     for attempt in found.attempts:
         yield from _attempt_lines(attempt)

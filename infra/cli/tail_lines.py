@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from agentstream.infra.cli.dead_letters import whole
 from agentstream.infra.cli.screen import styled
 from agentstream.infra.cli.tail_feed import Seen
-from agentstream.infra.rendering import printable, problem_line, shortened, tokens
+from agentstream.infra.printable import one_line
+from agentstream.infra.rendering import problem_line, shortened, tokens
 from agentstream.schemas.codec import Rejection
 from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import Problem
@@ -52,7 +53,7 @@ def clock(timestamp_ms: int) -> str:
 
 def name(text: str | None) -> str:
     """A run's or a session's name on one line: callers choose it, and it must not drive the terminal."""
-    return printable(" ".join((text or "").split()))
+    return one_line(text or "")
 
 
 def as_json(seen: Seen) -> JsonValue:

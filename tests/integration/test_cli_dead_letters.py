@@ -13,6 +13,7 @@ from tests.chaos.inside import plan_of, serving
 from tests.integration.test_cli import Terminal
 from tests.integration.test_redrive import config, refused, send, sent_again
 from tests.support.cluster import Cluster
+from tests.support.pty_session import on_a_terminal
 from tests.support.waiting import patience
 
 
@@ -49,6 +50,20 @@ async def test_from_the_list_to_one_of_them_and_to_a_file(terminal: Terminal, cl
     assert ["mine", "1"] in one["headers"]
     none = await terminal.type("dead-letters", "list", "--until", "2020-01-01T00:00:00Z")
     assert (none.code, none.out) == (0, "")
+
+
+async def test_on_a_terminal_each_is_told_whole_and_none_drives_it(terminal: Terminal, cluster: Cluster) -> None:
+    value = json.dumps({"id": "a" * 36, "session_id": "[/x] \x1b]0;title\x07\tb", "tools": 1, "messages": []}).encode()
+    await send(cluster, value, sessions=1)
+    async with serving(plan_of(cluster.bootstrap_servers, cluster.topics.prefix, config=config())):
+        await cluster.tail.until(lambda: len(cluster.tail.dead_letters) == 1)
+    command = (sys.executable, "-m", "agentstream.infra.cli", "dead-letters")
+    for arguments in (("list",), ("show", "0/0")):
+        async with on_a_terminal((*command, *arguments), terminal.home, terminal.environment) as shown:
+            await shown.until("schema_invalid")
+            await shown.until("a" * 36)
+            assert await shown.ended() == 0
+        assert "\x1b]" not in shown.shown, "a caller set the title of an operator's terminal"
 
 
 async def test_sent_again_by_hand_and_somewhere_else(terminal: Terminal, cluster: Cluster) -> None:

@@ -42,6 +42,16 @@ async def until_state(terminal: Terminal, run_id: str, state: str) -> Json:
     return found
 
 
+async def test_a_callers_name_of_a_session_is_one_cell_of_a_line_and_drives_no_terminal(terminal: Terminal) -> None:
+    sent = await terminal.type("invoke", "hi", "--no-wait", "--json", "--session", "a\tb\n\x1b[31mred")
+    run_id = str(json.loads(sent.out)["submitted"]["run_id"])
+    for command in ("where", "show"):
+        shown = await terminal.type(command, run_id)
+        assert "\x1b" not in shown.out
+        (line,) = (each for each in shown.out.splitlines() if each.startswith("session"))
+        assert line.split("\t")[1:] == ["a b [31mred"]
+
+
 async def test_a_run_is_found_wherever_it_is(terminal: Terminal, topics: str) -> None:
     first = await ask(terminal, text="some words", hang="mid_text")
     second = await ask(terminal, text="later")

@@ -1,7 +1,8 @@
 from datetime import UTC, datetime
 
 from agentstream.consumers.client import Voided
-from agentstream.infra.rendering import LiveRun, printable, problem_line, shortened, summary
+from agentstream.infra.printable import printable
+from agentstream.infra.rendering import LiveRun, problem_line, shortened, summary
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.events import PartDelta, PartStarted, RunRetrying, ToolEnded, ToolStarted
 from agentstream.schemas.messages import Cost, Usage
@@ -75,4 +76,5 @@ def test_the_end_is_one_line_with_what_one_needs_to_look_it_up() -> None:
     line = summary(result)
     for part in ("failed", "10 tokens in, 2 out", "0.01 USD", "crashes: 2", "run r1", "session s1", "trace t1"):
         assert part in line
+    assert "session a b [31m" in summary(result.model_copy(update={"session_id": "a\n\tb \x1b[31m"}))
     assert problem_line(result) == "max_turns: 3 turns"
