@@ -98,7 +98,9 @@ async def _play(where: Where, batch: Batch, lines: Lines, output: Output, screen
                 raise
     screen.note(tally.summary(now()), "dim" if tally.flawless else "yellow")
     if tally.older:
-        screen.note(f"{tally.older:,} of them had run before: --round NAME asks them anew", "yellow")
+        screen.note(
+            f"{tally.older:,} of them had run before: --round NAME asks anew what has no run_id of its own", "yellow"
+        )
     return OK if tally.flawless else FAILED
 
 
@@ -152,7 +154,7 @@ class _Asking:
                         self._tally.broken += 1
                         self._screen.note(f"line {broken.number}: {broken.why}", "red")
                     case Line() as line if line.run_id in self._output.finished:
-                        self._tally.before += 1
+                        self._tally.stood_there(self._output.finished[line.run_id])
                     case Line() as line:
                         await self._slots.acquire()
                         before = self._last_of.get(line.session_id)

@@ -7,6 +7,7 @@ file's end is cut off when the file is opened again, and its run's result is fet
 import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -18,8 +19,8 @@ from agentstream.schemas.results import InvokeResult
 class Output(Protocol):
     """Takes results."""
 
-    finished: set[str]
-    """Runs whose results it has."""
+    finished: dict[str, str]
+    """Runs whose results it has, and how each of them ended."""
 
     def write(self, number: int, result: InvokeResult) -> None:
         """Take the result of the request on this line. Raises OSError."""
@@ -31,7 +32,7 @@ class ScreenOutput:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self.finished: set[str] = set()
+        self.finished: dict[str, str] = {}
 
     def write(self, number: int, result: InvokeResult) -> None:
         """A line on stdout."""
@@ -44,7 +45,7 @@ class FileOutput:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO
-        self.finished: set[str] = set()
+        self.finished: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         if self._path.exists() and not self._path.is_file():
@@ -70,7 +71,7 @@ class FileOutput:
         line = f"{_line(number, result)}\n".encode()
         while line:
             line = line[os.write(self._file.fileno(), line) :]
-        self.finished.add(result.run_id)
+        self.finished[result.run_id] = result.status
 
     def _lock(self) -> None:
         try:
@@ -87,13 +88,15 @@ class FileOutput:
                     break
                 whole += len(line)
                 if line.strip():
-                    self.finished.add(self._run_of(number, line))
+                    run_id, status = self._ended(number, line)
+                    self.finished[run_id] = status
         if self._file.seek(0, os.SEEK_END) > whole:
             self._file.truncate(whole)
 
-    def _run_of(self, number: int, line: bytes) -> str:
+    def _ended(self, number: int, line: bytes) -> tuple[str, str]:
         try:
-            return str(json.loads(line)["result"]["run_id"])
+            result = json.loads(line)["result"]
+            return str(result["run_id"]), sys.intern(str(result["status"]))
         except (ValueError, KeyError, TypeError):
             return fail(
                 f"--output {self._path}: line {number} is no result of `invoke --file`; name another file", USAGE

@@ -23,6 +23,8 @@ class Tally:
     """Results by status, of this process."""
     before: int = 0
     """Results that stood in the output when it began."""
+    before_flawed: int = 0
+    """Of these, those of runs that did not complete."""
     broken: int = 0
     """Lines that are no request."""
     lost: int = 0
@@ -35,10 +37,16 @@ class Tally:
         self.done[result.status] += 1
         self.older += result.ended_at < self.began_at
 
+    def stood_there(self, status: str) -> None:
+        """One more result that the output had already."""
+        self.before += 1
+        self.before_flawed += status != "completed"
+
     @property
     def flawless(self) -> bool:
-        """Whether every line was a request that completed, as far as this process knows."""
-        return not self.broken and not self.lost and self.done.total() == self.done["completed"]
+        """Whether every line was a request that completed, now or before."""
+        flaws = self.broken + self.lost + self.before_flawed
+        return not flaws and self.done.total() == self.done["completed"]
 
     def line(self, now: float, under_way: int) -> str:
         """How far it is, on one line."""
@@ -58,7 +66,8 @@ class Tally:
         seconds = max(now - self.began, 0.001)
         parts = [f"{self.done['completed']:,} completed"]
         if self.before:
-            parts.append(f"{self.before:,} were there before")
+            flawed = f" ({self.before_flawed:,} of them not completed)" if self.before_flawed else ""
+            parts.append(f"{self.before:,} were there before{flawed}")
         rate = f"{self.done.total() / seconds:.1f}/s"
         return " · ".join([*parts, *self._flaws(), f"{duration(seconds)}, {rate}"])
 

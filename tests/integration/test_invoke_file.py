@@ -164,7 +164,7 @@ async def test_lines_that_are_added_are_asked_and_a_new_round_asks_all_anew(term
         assert len({each["result"]["run_id"] for each in first}) == 3
         written(terminal, [{"message": "zero"}, {"message": "one"}, {"message": "two"}, {"message": "one"}])
         second = await terminal.type(*command)
-        assert "3 of them had run before: --round NAME asks them anew" in second.err
+        assert "3 of them had run before: --round NAME asks anew what has no run_id of its own" in second.err
         assert await runs_on_the_log(terminal, topics) == 4
         third = await terminal.type(*command, "--round", "monday")
         assert "had run before" not in third.err

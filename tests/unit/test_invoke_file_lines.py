@@ -112,11 +112,11 @@ def test_a_file_of_results_remembers_its_runs_and_drops_a_piece_of_a_line(tmp_pa
     path = tmp_path / "out.jsonl"
     with FileOutput(path) as output:
         output.write(1, result_of(run_id="a", text="ü"))
-        assert output.finished == {"a"}
+        assert output.finished == {"a": "completed"}
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"line": 2, "te')
     with FileOutput(path) as output:
-        assert output.finished == {"a"}
+        assert output.finished == {"a": "completed"}
         assert path.read_bytes() == whole
         output.write(2, result_of(run_id="b"))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -156,6 +156,13 @@ def test_the_tally_tells_rate_time_left_and_what_went_wrong() -> None:
     flaws = "1 failed · 2 without a result · 1 broken line"
     assert flawed.line(10.5, 0) == f"44 of 100 · 0 under way · 2.0/s · 28 s left · {flaws}"
     assert flawed.summary(10.5).startswith("20 completed · 20 were there before · 1 failed · 2 without a result")
+    resumed = Tally(total=2, began=0.0, began_at=NOW)
+    flawless = []
+    for status in ("completed", "failed"):
+        resumed.stood_there(status)
+        flawless.append(resumed.flawless)
+    assert flawless == [True, False], "asked again the same command said that all was well, and ended with 0"
+    assert "2 were there before (1 of them not completed)" in resumed.summary(1.0)
     older = Tally(total=None, began=0.0, began_at=datetime.now(UTC) + timedelta(days=1))
     older.took(result_of())
     assert older.older == 1
