@@ -103,6 +103,7 @@ class Conversation:
     async def new(self) -> None:
         """A session that knows nothing of this one."""
         await self._talking.aclose()
+        self._run = None
         await self._begin(self._client.session(**self._options))
 
     async def _begin(self, session: AgentSession) -> None:
@@ -189,7 +190,7 @@ class Chat:
                 text = self._prompt.ask()
                 if text is None or text.strip() in ("/exit", "/quit"):
                     break
-                if text.strip() and not self._done(text) and not self._answer(text.strip()):
+                if text.strip() and not self._dealt_with(text):
                     code = FAILED
             except KeyboardInterrupt:
                 if not self._prompt.interactive:
@@ -199,10 +200,10 @@ class Chat:
             self._screen.note(f"agentstream chat --continue {self._conversation.session.session_id}  # goes on here")
         return code
 
-    def _done(self, text: str) -> bool:
-        """Whether it was a command of the chat's."""
+    def _dealt_with(self, text: str) -> bool:
+        """Do what it says, or have it answered. False: it was neither a command of the chat's nor answered."""
         if not text.startswith("/"):
-            return False
+            return self._answer(text.strip())
         match text.strip():
             case "/help":
                 for line in _HELP:
@@ -214,6 +215,7 @@ class Chat:
                 self._screen.note(self._conversation.described())
             case _:
                 self._screen.note(f"{shortened(text)}: there is no such command; /help lists them", "red")
+                return False
         return True
 
     def _answer(self, text: str) -> bool:

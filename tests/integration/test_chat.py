@@ -38,8 +38,11 @@ async def test_lines_from_a_pipe_are_a_conversation(terminal: Terminal, cluster:
     lines = ["one", "", "/session", "two \\", "lines", "/new", "three", "/nonsense", "/exit", "never said"]
     async with terminal.worker():
         done = await terminal.type("chat", "--session", "s", "--harness", "scripted", stdin="\n".join(lines))
-    assert (done.code, done.out) == (0, "You said: one\nYou said: two \nlines\nYou said: three\n"), done.err
+    assert (done.code, done.out) == (1, "You said: one\nYou said: two \nlines\nYou said: three\n"), done.err
     assert "session s · 2 messages · last run " in done.err
+    new = next(line for line in done.err.splitlines() if line.endswith(" · 0 messages"))
+    assert "last run" not in new, "it was of another session"
+    # A question such as `/etc/hosts: what is it for?` was left out, and the exit code said that all was answered.
     assert "/nonsense: there is no such command; /help lists them" in done.err
     assert await asked_with(cluster) == [
         ["user: one"],
