@@ -75,7 +75,10 @@ class Context:
 
     def quiet_logs(self, settings: "Settings") -> None:
         """For commands that talk to people: warnings of libraries only when they are asked for."""
+        from agentstream.infra.cli.unreachable import listen_for_reasons
         from agentstream.infra.connection import redactor
         from agentstream.infra.logs import configure_logs
 
         configure_logs("debug" if self.debug else "critical", log_format="auto", redactor=redactor(settings))
+        if not self.debug:
+            listen_for_reasons()

@@ -111,12 +111,13 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     if isinstance(error, CommandError):
         known = error.code
     if "UsageError" in names:
-        said = " ".join(str(getattr(error, "format_message", lambda: text)()).split()).replace("Value error, ", "")
-        text, known = f"{said} (`agentstream --help` lists commands and options)", USAGE
+        text, known = _of_usage(error, text), USAGE
     elif "KafkaConnectionError" in names:
         from agentstream.consumers.client.errors import in_words
+        from agentstream.infra.cli.unreachable import last_reason
 
-        text, known = f"Kafka does not answer: {in_words(error)}: {_KAFKA_ADVICE}", UNAVAILABLE
+        why = f" ({reason})" if (reason := last_reason()) else ""
+        text, known = f"Kafka does not answer: {in_words(error)}{why}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif (isinstance(error, OSError) and error.errno in _DISK_FULL) or (
@@ -127,6 +128,16 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
     elif isinstance(error, TimeoutError) and known is None:
         text, known = f"Kafka did not answer in time: {_KAFKA_ADVICE}", UNAVAILABLE
     return (f"{type(error).__name__}: {text} (a bug: --debug shows where)", BUG) if known is None else (text, known)
+
+
+def _of_usage(error: BaseException, text: str) -> str:
+    """What is wrong with the command line, and where to look; `error` is click's."""
+    said = " ".join(str(getattr(error, "format_message", lambda: text)()).split()).replace("Value error, ", "")
+    option = getattr(error, "option_name", "")
+    if option in ("--debug", "--config"):
+        return f"{said} (it stands before the command: `agentstream {option} …`)"
+    command = getattr(getattr(error, "ctx", None), "command_path", "agentstream")
+    return f"{said} (`{command} --help` says what there is)"
 
 
 def close_stdout() -> None:

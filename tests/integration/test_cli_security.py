@@ -12,6 +12,7 @@ from agentstream.infra.settings import KafkaSettings
 from agentstream.infra.topics import apply_topics
 from agentstream.schemas.topics import Topics
 from tests.conftest import PrivateKafka
+from tests.integration.test_cli import Terminal
 
 PASSWORD = "a-good-password"
 
@@ -46,7 +47,7 @@ def broker_properties(certificate: Path, key: Path) -> dict[str, str]:
 
 
 async def test_sasl_over_tls_works_with_the_right_password_and_certificate_and_with_no_other(
-    private_kafka: PrivateKafka, certificate: tuple[Path, Path], topics: str
+    private_kafka: PrivateKafka, certificate: tuple[Path, Path], topics: str, tmp_path: Path
 ) -> None:
     if find_broker(own=True).kind != "maven":
         pytest.skip("the listeners of the Docker broker are its own")
@@ -63,6 +64,17 @@ async def test_sasl_over_tls_works_with_the_right_password_and_certificate_and_w
     )
     plan = await apply_topics(kafka_connection(settings), Topics(prefix=topics), partitions=1)
     assert len(plan.steps) == 7
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": "me",
+        "KAFKA_SASL_PASSWORD": "wrong-password",
+        "KAFKA_SSL_CAFILE": str(certificate[0]),
+    }
+    done = await Terminal(home=tmp_path, variables=variables).type("where", "x")
+    assert (done.code, done.err.count("\n")) == (3, 1), done.err
+    assert "Authentication failed" in done.err, "people looked for a firewall"
+    assert "wrong-password" not in done.err
     for wrong in ({"sasl_password": "wrong-password"}, {"ssl_cafile": None}, {"security_protocol": "SASL_PLAINTEXT"}):
         values = {**settings.model_dump(), "sasl_password": PASSWORD, **wrong}
         refused = kafka_connection(KafkaSettings.model_validate(values))

@@ -97,6 +97,19 @@ def test_wrong_usage_is_one_line_and_two() -> None:
         assert (done.returncode, done.stderr.count("\n"), done.stdout) == (USAGE, 1, ""), done.stderr
 
 
+def test_wrong_usage_names_the_help_of_its_command_and_where_a_general_option_stands() -> None:
+    assert "`agentstream topics apply --help` says" in agentstream("topics", "apply", "--nope").stderr
+    misplaced = agentstream("where", "x", "--debug").stderr
+    assert misplaced.endswith("(it stands before the command: `agentstream --debug …`)\n"), misplaced
+
+
+def test_why_no_connection_could_be_made_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    done = agentstream("where", "x")
+    assert (done.returncode, done.stderr.count("\n")) == (UNAVAILABLE, 1), done.stderr
+    assert "from 127.0.0.1:1 ([Errno 111] Connect" in done.stderr.replace("[Errno 61]", "[Errno 111]")
+
+
 def test_the_command_line_loads_no_kafka_library_before_a_command_needs_it() -> None:
     # aiokafka, pydantic and rich take half a second together, and `--help` must not.
     loaded = "print([m for m in ('aiokafka', 'pydantic', 'httpx') if m in sys.modules])"
@@ -174,6 +187,27 @@ def test_a_pipe_gets_plain_tab_separated_lines() -> None:
     screen.note("working", "red")
     assert out.getvalue() == 'a\t1\nb\t2\n{"ü": [1]}\n'
     assert err.getvalue() == "working\n"
+
+
+class Tty(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_callers_chose_neither_drives_the_terminal_nor_breaks_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One session with the name `[/x]` ended the table on a terminal as a bug of ours: rich took it for markup.
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    piped, shown = StringIO(), Tty()
+    for out in (piped, shown):
+        Screen(out=out).table(("session", "run"), [("[/x] \x1b]0;t\x07\ta\nb", "0123456789" * 5)])
+    assert piped.getvalue() == f"[/x] ]0;t a b\t{'0123456789' * 5}\n"
+    assert "[/x]" in shown.getvalue()
+    assert "]0;t" in shown.getvalue()
+    assert "\x1b]" not in shown.getvalue()
+    folded = "".join(character for character in shown.getvalue() if character.isdigit())
+    assert "0123456789" * 5 in folded, "half an id is of no use"
 
 
 def test_inspect_shows_what_takes_effect_with_these_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
