@@ -26,7 +26,7 @@ from agentstream.consumers.harness.pi_protocol import (
     parse_line,
 )
 from agentstream.consumers.harness.sidecar_channel import Channel, Lost
-from agentstream.consumers.harness.sidecar_lines import LineReader
+from agentstream.consumers.harness.sidecar_lines import LineReader, LineWriter
 from agentstream.consumers.harness.sidecar_pings import Pings
 
 _EXIT_GRACE_S = 3.0
@@ -48,6 +48,7 @@ class SidecarLink:
         self._process = process
         self._log = log
         self._loop = asyncio.get_running_loop()
+        self._writer = LineWriter(process.stdin, self._loop)
         self._channels: dict[str, Channel] = {}
         self._pings = Pings(lambda number: self._write(PingLine(id=number).to_bytes()))
         self._lines_read = 0
@@ -106,7 +107,7 @@ class SidecarLink:
         self._channels.pop(run, None)
 
     async def send(self, line: Line) -> None:
-        """Write a line and wait until the pipe took it. A sidecar that is gone is no error: its channels say so.
+        """Write a line, and wait while the pipe is full. A sidecar that is gone is no error: its channels say so.
 
         Raises LineTooLong.
         """
@@ -151,7 +152,7 @@ class SidecarLink:
 
     async def close(self) -> None:
         """Ask it to end, which aborts its runs; kill it if it does not within three seconds."""
-        self._process.stdin.close()
+        self._writer.close()
         await asyncio.wait([self._reader], timeout=_EXIT_GRACE_S)
         self.kill()
         await self.ended()
@@ -162,8 +163,8 @@ class SidecarLink:
         self._write(AckLine(run=run, n=n).to_bytes())
 
     def _write(self, raw: bytes) -> None:
-        if self.is_alive and not self._process.stdin.is_closing():
-            self._process.stdin.write(raw)
+        if self.is_alive:
+            self._writer.write(raw)
 
     async def _read(self) -> None:
         reader = LineReader(self._process.stdout, most=MAX_LINE_BYTES)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentstream.consumers.harness.sidecar_lines import LineReader
+from agentstream.consumers.harness.sidecar_lines import LineReader, LineWriter
 from agentstream.consumers.harness.sidecar_pings import Pings
 
 
@@ -53,6 +53,52 @@ async def test_a_line_may_be_as_long_as_agreed_and_no_longer_however_it_comes() 
         await lines_of([b"x" * 6, b"y" * 5], most=10)
     with pytest.raises(ValueError, match="longer than 10 bytes"):
         await lines_of([b"x" * 6, b"y" * 5 + b"\n"], most=10)
+
+
+class Pieces(asyncio.WriteTransport):
+    """Keeps what is written, a system call each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = list[bytes]()
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.found.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def writer_of(transport: Pieces) -> LineWriter:
+    loop = asyncio.get_running_loop()
+    stream = asyncio.StreamWriter(transport, asyncio.StreamReaderProtocol(asyncio.StreamReader()), None, loop)
+    return LineWriter(stream, loop)
+
+
+async def test_lines_of_one_round_are_written_in_one_piece_in_order() -> None:
+    pipe = Pieces()
+    writer = writer_of(pipe)
+    for line in (b"one\n", b"two\n", b"three\n"):
+        writer.write(line)
+    await rounds()
+    writer.write(b"four\n")
+    await rounds()
+    writer.close()
+    assert pipe.found == [b"one\ntwo\nthree\n", b"four\n"]
+
+
+async def test_what_is_not_written_yet_is_written_before_the_end_and_nothing_after_it() -> None:
+    pipe = Pieces()
+    writer = writer_of(pipe)
+    writer.write(b"one\n")
+    writer.close()
+    writer.write(b"late\n")
+    await rounds()
+    assert (pipe.found, pipe.closed) == ([b"one\n"], True)
 
 
 async def test_who_asks_at_the_same_time_shares_a_ping_and_who_asks_later_waits_for_another() -> None:
