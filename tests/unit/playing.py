@@ -22,6 +22,7 @@ from agentstream.consumers.harness.port import (
 )
 from agentstream.consumers.harness.scripted import ScriptedHarness
 from agentstream.consumers.interrupt import Interrupt
+from agentstream.consumers.metrics.instruments import Metrics
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.runs import Runs
 from agentstream.consumers.tracing.process import ProcessSpan
@@ -57,6 +58,7 @@ class Scene:
     tools: tuple[str, ...] = ()
     harness: Harness | None = None
     process: ProcessSpan | None = None
+    metrics: Metrics | None = None
 
     def admitted(self) -> Admitted:
         request = InvokeRequest(
@@ -130,7 +132,9 @@ async def perform(scene: Scene, on_record: Callable[[Played, Interrupt], None] |
     """The same, inside a loop of virtual time."""
     async with ScriptedHarness() as scripted:
         harness: Harness = scene.harness or scripted
-        runs = Runs({"scripted": harness}, redactor=Redactor(scene.secrets), rng=Random(1), now=now)
+        runs = Runs(
+            {"scripted": harness}, redactor=Redactor(scene.secrets), rng=Random(1), now=now, metrics=scene.metrics
+        )
         played, interrupt = Played(), Interrupt()
         async with aclosing(runs.execute(scene.admitted(), interrupt)) as outcomes:
             async for outcome in outcomes:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import JsonValue
 
 from agentstream.consumers.metrics import names
 from agentstream.consumers.metrics.calls import CallMetrics
@@ -12,6 +13,7 @@ from agentstream.producers.outcomes import Outcome
 from agentstream.schemas.events import ToolEnded, ToolStarted
 from agentstream.schemas.messages import Usage
 from tests.support.metering import Meters
+from tests.unit.playing import Scene, play
 
 
 def test_a_result_is_counted_by_status_and_code_and_its_dead_letter_by_code() -> None:
@@ -100,6 +102,17 @@ def test_a_model_call_is_labelled_as_its_span_is(
         found["gen_ai.request.model"],
         found.get("gen_ai.response.model"),
     ) == labels
+
+
+def test_the_calls_of_a_run_are_measured_also_where_nobody_traces_it() -> None:
+    meters = Meters()
+    tools: list[JsonValue] = [{"name": "bash", "duration_ms": 40}]
+    played = play(Scene(options={"tools": tools}, tools=("bash",), metrics=meters.metrics))
+    assert played.result.status == "completed"
+    counted = {
+        dict(labels)["gen_ai.operation.name"]: n for labels, n in meters.counts(names.MODEL_DURATION.name).items()
+    }
+    assert counted == {"chat": 2, "execute_tool": 1}
 
 
 def test_a_tool_that_the_model_made_up_has_no_series_of_its_own() -> None:

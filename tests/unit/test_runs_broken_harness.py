@@ -12,7 +12,7 @@ from agentstream.consumers.agent_config import DEFAULT_LIMITS
 from agentstream.consumers.harness.port import Failed, Finished, HarnessEvent, HarnessRequest, Terminal
 from agentstream.consumers.pump import QUEUE_EVENTS
 from agentstream.schemas.errors import ErrorCode
-from agentstream.schemas.events import MessageEnded, RunRetrying, TurnStarted
+from agentstream.schemas.events import MessageEnded, RunRetrying, TurnEnded, TurnStarted
 from agentstream.schemas.messages import Cost, Message, Usage
 from tests.unit.playing import Faulty, Played, Scene, play
 from tests.virtual_time import START, now
@@ -118,6 +118,22 @@ def test_a_harness_that_lingers_after_its_end_still_has_its_word() -> None:
     assert played.ended == pytest.approx(2.0)
 
 
+def test_a_harness_that_ends_without_another_word_is_noticed_at_once() -> None:
+    async def ends_later(_: HarnessRequest) -> Events:
+        yield SAID
+        yield DONE
+        await asyncio.sleep(1)
+
+    async def fails_later(_: HarnessRequest) -> Events:
+        yield SAID
+        await asyncio.sleep(1)
+        raise OSError("gone")
+
+    assert play(Scene(harness=Faulty(ends_later))).ended == pytest.approx(1.0)
+    once = replace(DEFAULT_LIMITS, max_attempts=1)
+    assert play(Scene(harness=Faulty(fails_later), limits=once)).ended == pytest.approx(1.0)
+
+
 def test_a_harness_that_ignores_cancellation_is_left_behind_after_two_seconds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -178,3 +194,14 @@ def test_cost_adds_up_over_attempts_or_is_not_told() -> None:
     assert known.cost == Cost(amount="0.35", source="provider")
     assert known.usage[0].input_tokens == 2
     assert play(Scene(harness=harness(None))).result.cost is None
+
+
+def test_usage_that_only_the_turn_tells_is_in_the_result() -> None:
+    usage = Usage(provider="p", model="m", input_tokens=7, output_tokens=1)
+
+    async def tells_late(_: HarnessRequest) -> Events:
+        yield SAID
+        yield TurnEnded(turn=1, usage=usage)
+        yield DONE
+
+    assert play(Scene(harness=Faulty(tells_late))).result.usage == (usage,)
