@@ -164,6 +164,8 @@ class Partition:
                 outcomes = [item.outcome for item in batch.ready]
                 metrics.committed(outcomes, now - began, [now - item.ready_at for item in batch.ready])
                 claim.committed(batch)
+                # A full worker polls in vain for half a second: left to what follows a poll, it had run out of work.
+                self.regulate()
 
     async def _wait_for_an_operator(self, batch: Batch, error: Refused) -> None:
         """Even the fallback of 16 KiB is refused: somebody set a topic's limit so low. Tried again at once, it was a

@@ -15,12 +15,17 @@ def nothing(_world: World) -> None:
 
 
 def with_worker(
-    scenario: Scenario, *, partitions: int = 1, slots: int = 8, prepare: Callable[[World], None] = nothing
+    scenario: Scenario,
+    *,
+    partitions: int = 1,
+    slots: int = 8,
+    max_held: int = 10_000,
+    prepare: Callable[[World], None] = nothing,
 ) -> World:
     """Play a scenario against a worker that serves, then stop it; everything must be over then."""
 
     async def play() -> World:
-        world = World(partitions=partitions, slots=slots)
+        world = World(partitions=partitions, slots=slots, max_held=max_held)
         prepare(world)
         serving = asyncio.create_task(world.serve())
         await asyncio.sleep(0)

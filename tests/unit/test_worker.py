@@ -35,6 +35,23 @@ def test_every_request_has_one_result_and_sessions_keep_their_order() -> None:
     assert {result.deltas for result in world.log.results} == {"complete"}
 
 
+def test_a_full_worker_reads_on_as_soon_as_a_commit_makes_room() -> None:
+    # It did at its next poll, which waits for half a second where nothing may be fetched: with 1,024 requests held,
+    # 2,000 runs a second were the most that one partition could have.
+    async def scenario(world: World) -> None:
+        for number in range(8):
+            world.log.request(f"session {number}", delay_ms=50)
+        world.source.assign(0)
+        await until(lambda: world.intake.full)
+        polled_at = world.worker.polled_at
+        assert world.source.flowing == set()
+        await until(lambda: not world.intake.full)
+        assert world.source.flowing == {0}
+        assert world.worker.polled_at == polled_at
+
+    with_worker(scenario, max_held=8)
+
+
 @pytest.mark.parametrize("applied", [True, False])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_commit_in_doubt_is_neither_lost_nor_written_twice(count: int, *, applied: bool) -> None:
