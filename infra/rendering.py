@@ -55,7 +55,7 @@ class LiveRun:
 
     def _say(self, line: str) -> None:
         self.end_text()
-        self._line(line)
+        self._line(one_line(line))
 
 
 def summary(result: InvokeResult) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Never
 
+from agentstream.infra.printable import one_line
+
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -106,7 +108,7 @@ def _names(error: BaseException) -> tuple[str, ...]:
 
 
 def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
-    text = " ".join(str(error).split()) + next((_ADVICE[name] for name in names if name in _ADVICE), "")
+    text = one_line(str(error)) + next((_ADVICE[name] for name in names if name in _ADVICE), "")
     known = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if isinstance(error, CommandError):
         known = error.code

@@ -10,7 +10,7 @@ from typing import TextIO
 from pydantic import JsonValue
 
 from agentstream.infra.cli.exits import ReaderGone
-from agentstream.infra.printable import one_line
+from agentstream.infra.printable import one_line, printable
 
 _STYLES = {"dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1"}
 
@@ -69,8 +69,9 @@ class Screen:
         self.out(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
 
     def note(self, line: str, style: str = "dim") -> None:
-        """A line about what happens."""
+        """A line about what happens. It may quote what others said."""
         self._clear_status()
+        line = printable(line)
         self._err.write(f"{styled(line, style) if _shows_colours(self._err) else line}\n")
         self._err.flush()
 

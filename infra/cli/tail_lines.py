@@ -136,7 +136,7 @@ def _summary(value: object) -> tuple[str, str]:
             last = value.messages[-1]
             return "request", shortened(last.text) or f"[a message of {last.role} without text]"
         case DeadLetter():
-            return value.code, shortened(value.message)
+            return one_line(value.code), shortened(value.message)
         case Rejection():
             return str(value.problem.code), shortened(value.problem.detail or value.problem.title)
         case Problem():
@@ -149,7 +149,7 @@ def event_text(event: ReadEvent) -> str:
     """What an event says, on one short line; empty where its type says it all."""
     for kind, text in _TEXTS:
         if isinstance(event, kind):
-            return text(event)
+            return one_line(text(event))
     return ""
 
 

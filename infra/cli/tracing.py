@@ -9,6 +9,7 @@ from agentstream.infra.cli.exits import FAILED
 from agentstream.infra.cli.locating import check_run_id
 from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.dev_state import running_dev, state_directory
+from agentstream.infra.printable import one_line
 from agentstream.infra.span_tree import Row, of_run, rows, summary
 from agentstream.infra.telemetry.span_lines import SpanLine, read_spans
 
@@ -41,7 +42,7 @@ def draw(screen: Screen, spans: Sequence[SpanLine]) -> None:
             cell.ljust(width) if number == 0 else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(_cells(row), widths, strict=True))
         )
-        bar, notes = f" {row.bar}", row.notes
+        bar, notes = f" {row.bar}", one_line(row.notes)
         if screen.for_people:
             if row.failed:
                 name, notes = styled(name, "red"), styled(notes, "red")
@@ -52,7 +53,7 @@ def draw(screen: Screen, spans: Sequence[SpanLine]) -> None:
 
 
 def _cells(row: Row) -> tuple[str, str, str]:
-    return row.stem + row.name, row.began, row.took
+    return row.stem + one_line(row.name), row.began, row.took
 
 
 def _devs_directory() -> Path:

@@ -60,6 +60,7 @@ def test_tail_refuses_an_empty_name_that_nothing_would_match(option: str) -> Non
         (CommandError("stop", FAILED), FAILED, "stop"),
         (BaseExceptionGroup("of a task group", [ExceptionGroup("", [CommandError("deep", USAGE)])]), USAGE, "deep"),
         (KeyError("oops"), BUG, "a bug: --debug shows where"),
+        (CommandError("no\x1b]0;x\x07 model", FAILED), FAILED, "no]0;x model"),
     ],
 )
 def test_every_error_is_one_line_and_a_code(
@@ -184,9 +185,9 @@ def test_a_pipe_gets_plain_tab_separated_lines() -> None:
     screen = Screen(out=out, err=err)
     screen.table(("name", "value"), [("a", "1"), ("b", "2")])
     screen.json({"ü": [1]})
-    screen.note("working", "red")
+    screen.note("working\x1b]0;x\x07", "red")
     assert out.getvalue() == 'a\t1\nb\t2\n{"ü": [1]}\n'
-    assert err.getvalue() == "working\n"
+    assert err.getvalue() == "working]0;x\n"
 
 
 class Tty(StringIO):

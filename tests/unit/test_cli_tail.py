@@ -6,9 +6,19 @@ from io import StringIO
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.tail_feed import Feed, Seen, Wanted
 from agentstream.infra.cli.tail_last import Last
-from agentstream.infra.cli.tail_lines import as_json, cells, line
+from agentstream.infra.cli.tail_lines import as_json, cells, event_text, line
 from agentstream.infra.cli.tail_streams import MAX_RUNS, WIDTH, Streams
-from agentstream.schemas.events import AnyEvent, PartDelta, PartEnded, PartStarted, RunEnded, RunRetrying, RunStarted
+from agentstream.infra.rendering import LiveRun
+from agentstream.schemas.events import (
+    AnyEvent,
+    PartDelta,
+    PartEnded,
+    PartStarted,
+    RunEnded,
+    RunRetrying,
+    RunStarted,
+    ToolStarted,
+)
 from agentstream.schemas.headers import cloud_event, delta_headers
 from agentstream.schemas.records import Position, Record
 from agentstream.schemas.trace import TraceContext
@@ -102,6 +112,12 @@ def test_a_name_that_a_caller_chose_cannot_drive_the_terminal_or_break_a_line() 
     assert "\x1b[2J" not in line(evil)
     (row,) = cells(evil)
     assert all("\t" not in cell and "\n" not in cell and "\x1b" not in cell for cell in row)
+    tool = ToolStarted(tool_call_id="1", tool_name="\x1b]0;t\n", arguments={})
+    for event in (RunStarted(harness="pi", model="a/b\x1b]0;m\x07"), tool):
+        assert event_text(event).isprintable()
+    told: list[str] = []
+    LiveRun(piece=told.append, line=told.append).show(tool)
+    assert told == ["→ ]0;t {}"]
 
 
 def test_json_has_what_a_script_needs() -> None:

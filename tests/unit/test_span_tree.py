@@ -157,6 +157,18 @@ def test_the_command_draws_plain_lines_when_it_is_piped(tmp_path: Path) -> None:
     assert "execute_tool bash" in answer.stdout
 
 
+def test_what_a_caller_chose_does_not_drive_the_terminal(tmp_path: Path) -> None:
+    # The model's name stands in the span's name, in its attributes, and in what is said of it.
+    evil = span("chat a/b\x1b]0;c\x07", 1, status="error", error_type="x\x1b[2J\ny", run_id="r1")
+    evil = evil.model_copy(update={"status_detail": "no \x1b]0;d\x07"})
+    (tmp_path / FILE).write_text(f"{evil.model_dump_json()}\n")
+    answer = trace("r1", "--dir", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    assert "chat a/b]0;c" in answer.stdout
+    assert "no ]0;d" in answer.stdout
+    assert "\x1b" not in answer.stdout
+
+
 def test_the_command_says_what_to_do_where_nothing_is_kept(tmp_path: Path) -> None:
     answer = trace("r1", "--dir", str(tmp_path / "none"))
 
