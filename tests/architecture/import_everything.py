@@ -14,7 +14,8 @@ OUTSIDE_WORLD = {
 }  # fmt: skip
 LAYERS = (
     "/os.py", "/posixpath.py", "/collections/__init__.py", "/_collections_abc.py",
-    "/pathlib.py", "/pathlib/__init__.py", "/pathlib/_local.py",  # one file until Python 3.12
+    "/pathlib.py",  # until Python 3.12
+    "/pathlib/__init__.py", "/pathlib/_local.py", "/pathlib/_abc.py",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
