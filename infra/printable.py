@@ -13,3 +13,8 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same on one line, without tabs: it may be a cell of a table."""
     return printable(" ".join(text.split()))
+
+
+def escaped(text: str) -> str:
+    """With control characters written out, such as `\\x1b`: for a record whose fault may be just these."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -19,7 +19,7 @@ from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.instants import instant
 from agentstream.infra.cli.screen import Screen, styled
-from agentstream.infra.printable import one_line, printable
+from agentstream.infra.printable import escaped, one_line
 from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import ErrorCode, error_rule
 
@@ -92,9 +92,10 @@ def show_letter(context: Context, position: str, *, as_json: bool) -> None:
         screen.out(f"what to do: {error_rule(ErrorCode(letter.code)).advice}")
     screen.out("headers:")
     for name, raw in letter.record.headers:
-        screen.out(f"  {one_line(name)}: {one_line((raw or b'').decode(errors='replace'))}")
+        told = escaped(f"{name}: {(raw or b'').decode(errors='replace')}").replace("\n", "\\n")
+        screen.out(f"  {told}")
     screen.out("value:")
-    screen.out(printable((letter.record.value or b"").decode(errors="replace")))
+    screen.out(escaped((letter.record.value or b"").decode(errors="replace")))
 
 
 def export_letters(context: Context, asked: Asked, *, most: int | None, output: Path | None) -> None:

@@ -66,6 +66,14 @@ async def test_on_a_terminal_each_is_told_whole_and_none_drives_it(terminal: Ter
         assert "\x1b]" not in shown.shown, "a caller set the title of an operator's terminal"
 
 
+async def test_a_control_character_that_made_a_record_unreadable_is_shown(terminal: Terminal, cluster: Cluster) -> None:
+    await send(cluster, b'{"id": "\x1b[31mred"}', sessions=1)
+    async with serving(plan_of(cluster.bootstrap_servers, cluster.topics.prefix, config=config())):
+        await cluster.tail.until(lambda: len(cluster.tail.dead_letters) == 1)
+    shown = await terminal.type("dead-letters", "show", "0/0")
+    assert shown.out.endswith('value:\n{"id": "\\x1b[31mred"}\n')
+
+
 async def test_sent_again_by_hand_and_somewhere_else(terminal: Terminal, cluster: Cluster) -> None:
     await refused(cluster, "a", "b")
     dry = await terminal.type("dead-letters", "redrive", "--dry-run")
