@@ -58,7 +58,7 @@ class Outbox:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # Kept: on Python 3.11 each look for the running loop makes a system call, 2 µs for each result.
+        # Kept: on Python 3.11 each look for the running loop makes a system call.
         self._loop = asyncio.get_running_loop()
         self._ready: deque[Ready] = deque()
         self._forced: list[asyncio.Future[None]] = []

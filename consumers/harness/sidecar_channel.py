@@ -109,7 +109,7 @@ class Channel:
     async def arrival(self) -> None:
         """Return when there is something to take. For one caller at a time."""
         while not self._lines and self._lost is None:
-            # Not an `asyncio.Event`, which asks for its loop at each wait: 2 µs on Python 3.11.
+            # One waiter needs no `asyncio.Event`, which keeps a queue of them.
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
