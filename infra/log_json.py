@@ -44,7 +44,7 @@ class JsonLines(logging.Formatter):
         return self._redactor.text(line)
 
     def _fields(self, record: logging.LogRecord) -> EventDict:
-        fields = with_context(None, "", {"event": record.getMessage()})
+        fields = with_context(record, {"event": record.getMessage()})
         fields["level"] = record.levelname.lower()
         fields["logger"] = record.name
         for name, value in record.__dict__.items():

@@ -13,7 +13,7 @@ import structlog
 from structlog.types import Processor
 
 from agentstream.consumers.redaction import Redactor
-from agentstream.infra.log_context import with_context
+from agentstream.infra.log_context import add_context
 from agentstream.infra.log_json import JsonLines
 from agentstream.infra.log_redaction import RedactedFields, RedactedLines
 from agentstream.infra.log_repeats import CalmHandler
@@ -73,7 +73,7 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 def _for_people(output: TextIO, redactor: Redactor) -> logging.Formatter:
     fields: list[Processor] = [
-        with_context,
+        add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),

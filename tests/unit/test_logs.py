@@ -57,6 +57,19 @@ def test_the_ids_of_a_run_are_fields_until_it_is_over(log_format: str) -> None:
         assert said not in after
 
 
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_what_kafkas_client_says_is_not_of_the_run_in_which_its_connection_began(log_format: str) -> None:
+    out = StringIO()
+    configure_logs("info", log_format=log_format, stream=out)  # type: ignore[arg-type]
+    begin_run({"run_id": "r1"})
+    logging.getLogger("aiokafka.client").warning("Unable to update metadata")
+    logging.getLogger("tool.of.somebody").warning("it called me")
+    end_run()
+    kafka, tool = out.getvalue().splitlines()
+    assert "r1" not in kafka
+    assert "r1" in tool
+
+
 def test_a_terminal_gets_lines_for_people() -> None:
     out = Terminal()
     configure_logs("info", stream=out)
