@@ -17,6 +17,8 @@ from agentstream.schemas.quick_parsing import parse_quickly
 
 _SHOWN_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 _MAX_PLACE = 120
+_DANGLING = re.compile(r"(?: (?:starting )?at|:) ?$")
+"""Python's decoder ends some sentences with `at` or a colon, for a place that we say before them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,7 @@ def _parse(value: bytes | None, bounds: Bounds) -> object:
     except UnicodeDecodeError as error:
         return _malformed(f"not UTF-8 at byte {error.start}")
     except json.JSONDecodeError as error:
-        return _malformed(f"not JSON at line {error.lineno} column {error.colno}: {error.msg}")
+        return _malformed(f"not JSON at line {error.lineno} column {error.colno}: {_DANGLING.sub('', error.msg)}")
     except RecursionError:
         return _too_deep(bounds)
 

@@ -27,6 +27,12 @@ BAD_INPUT: Final[dict[str, tuple[bytes | None, str, str]]] = {
     "not UTF-8": (b'{"messages":"\xff"}', "malformed_json", "not UTF-8 at byte 13"),
     "UTF-16": ("{}".encode("utf-16"), "malformed_json", "not UTF-8 at byte 0"),
     "not JSON": (b"hello", "malformed_json", "not JSON at line 1 column 1: Expecting value"),
+    "a line break in it": (
+        b'{"a":"\n"}',
+        "malformed_json",
+        "not JSON at line 1 column 7: Invalid control character",
+    ),
+    "a text without an end": (b'{"a":"', "malformed_json", "not JSON at line 1 column 6: Unterminated string"),
     "two objects": (OK + OK, "malformed_json", "not JSON at line 1 column 46: Extra data"),
     "an array": (b"[]", "schema_invalid", "the value must be a JSON object"),
     "a string": (b'"hi"', "schema_invalid", "the value must be a JSON object"),
