@@ -18,7 +18,7 @@ from typing import Self, Unpack
 from opentelemetry.trace import Tracer
 
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
-from agentstream.consumers.client.errors import RunFailed
+from agentstream.consumers.client.errors import ClientNotOpen, RunFailed
 from agentstream.consumers.client.outputs import Outputs
 from agentstream.consumers.client.recorded import RecordedHistory, Wanted, read_history
 from agentstream.consumers.client.requests import (
@@ -44,9 +44,10 @@ from agentstream.schemas.topics import DEFAULT_PREFIX, MAX_REQUEST_BYTES, Topics
 class AgentClient:
     """Runs agents through Kafka. Opened and closed by `async with`; for any number of callers at once.
 
-    Opening connects the producer and raises BrokerUnavailable; the consumers are opened when somebody first waits. All
-    times are seconds; `timeout` counts from the call to the result, None waits for ever. Whoever stops waiting cancels
-    nothing, except by leaving the block of `stream`.
+    Opening connects the producer and raises BrokerUnavailable; the consumers are opened when somebody first waits. A
+    client that is not open raises ClientNotOpen. All times are seconds; `timeout` counts from the call to the result,
+    None waits for ever, and what is not above 0 raises ValueError. Whoever stops waiting cancels nothing, except by
+    leaving the block of `stream`.
     """
 
     def __init__(
@@ -71,17 +72,20 @@ class AgentClient:
         self._topics = Topics(prefix=topic_prefix)
         self._max_request_bytes = max_request_bytes
         self._sender = RequestSender(
-            self._new_producer, self._topics.invoke_requests, max_request_bytes=max_request_bytes, tracer=tracer
+            self._new_producer, self._topics, max_request_bytes=max_request_bytes, tracer=tracer
         )
-        self._outputs = Outputs(self._connection, self._topics, max_buffered_bytes=max_buffered_bytes)
+        self._all_outputs = Outputs(self._connection, self._topics, max_buffered_bytes=max_buffered_bytes)
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
         await self._sender.open()
+        self._is_open = True
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self._is_open = False
         try:
-            await self._outputs.close()
+            await self._all_outputs.close()
         finally:
             await self._sender.close()
 
@@ -90,9 +94,9 @@ class AgentClient:
 
         Raises RequestRefused, TopicsMissing or BrokerUnavailable, as everything that sends does.
         """
-        prepared = prepare(content, options)
-        results = await self._outputs.results.positions()
-        deltas = await self._outputs.deltas.positions()
+        outputs, prepared = self._outputs, prepare(content, options)
+        results = await outputs.results.positions()
+        deltas = await outputs.deltas.positions()
         return await self._send(prepared, results, deltas)
 
     async def invoke(
@@ -187,6 +191,7 @@ class AgentClient:
 
         `session_id`: None for a new one. `history`: what was said before, such as `history(session_id)` finds it.
         """
+        self._check_open()
         return AgentSession(self, session_id, history, options)
 
     async def history(
@@ -206,6 +211,7 @@ class AgentClient:
         It may be cancelled before its request is sent. One that has ended is not changed, and an unknown one is
         ignored. Raises RequestRefused, TopicsMissing or BrokerUnavailable.
         """
+        self._check_open()
         await self._sender.cancel(cancel_of(run_id, reason, requested_by))
 
     async def _send(
@@ -216,6 +222,15 @@ class AgentClient:
     ) -> SubmittedRun:
         sent = await self._sender.send(prepared.request, prepared.trace, prepared.trace_target)
         return SubmittedRun.of(sent, results, deltas, prepared.body_hash)
+
+    @property
+    def _outputs(self) -> Outputs:
+        self._check_open()  # else they would open consumers that nobody closes
+        return self._all_outputs
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise ClientNotOpen
 
     def _new_producer(self) -> RequestProducer:
         size = self._max_request_bytes

@@ -23,12 +23,23 @@ from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.results import InvokeResult
 
+_LACKING: Final = {
+    # aiokafka's text is the name of the class, twice, and perhaps that of the topic.
+    "TopicAuthorizationFailedError": ("topic", "reading it takes Read, sending to it Write"),
+    "GroupAuthorizationFailedError": ("group", "looking at it takes Describe, working in it Read"),
+}
+_NUMBER: Final = re.compile(r"^\[Error -?\d+\] ")
 _ADDRESS: Final = re.compile(r"\[?\('([^']*)', (\d+), <AddressFamily[^>]*>\)\]?")
 
 
 def in_words(error: BaseException) -> str:
     """What the Kafka library raised as somebody can read it: aiokafka shows addresses as tuples."""
-    said = _ADDRESS.sub(r"\1:\2", " ".join(str(error).split())).removeprefix(f"{type(error).__name__}: ")
+    if kind := _LACKING.get(type(error).__name__):
+        named = error.args[0] if error.args else ""
+        names = ", ".join(map(str, named)) if isinstance(named, set | frozenset | list | tuple) else str(named)
+        return f"this user lacks a right on {kind[0]} {names}".rstrip() + f": {kind[1]}"
+    said = _ADDRESS.sub(r"\1:\2", " ".join(str(error).split()))
+    said = _NUMBER.sub("", said).removeprefix(f"{type(error).__name__}: ")
     if said:
         return said
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
@@ -38,8 +49,19 @@ class ClientError(Exception):
     """Whatever a client raises by itself."""
 
 
+class ClientNotOpen(ClientError, RuntimeError):
+    """A client was used before it was opened or after it was closed: what it opened then would never be closed."""
+
+    def __init__(self, how: str = "async with AgentClient") -> None:
+        super().__init__(f"the client is not open: use it inside `{how}(…) as client:`")
+
+
 class RequestRefused(ClientError):
     """The request was not accepted and will not run."""
+
+
+class RightMissing(RequestRefused):
+    """This user may not do that. The text names the right where it is known."""
 
 
 class TopicsMissing(ClientError):

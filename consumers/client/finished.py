@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from pydantic import ValidationError
 
+from agentstream.consumers.client.errors import in_words
 from agentstream.consumers.index import WINDOW
 from agentstream.consumers.kafka import STOP_SECONDS
 from agentstream.consumers.log_scan import LogScan
@@ -116,7 +117,7 @@ class FinishedRuns:
             except (TopicMissing, TopicAuthorizationFailedError) as error:
                 self._missing_until = _now() + MISSING_SECONDS
                 await self._disconnect()
-                raise TopicMissing(f"not to be read: {error}") from error
+                raise TopicMissing(f"not to be read: {in_words(error)}") from error
             except (KafkaError, OSError, TimeoutError):
                 await self._disconnect()
                 raise

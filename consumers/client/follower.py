@@ -136,7 +136,7 @@ class Follower:
                     self._wanted.clear()
                     await self._wanted.wait()
         except TopicAuthorizationFailedError as error:
-            self._give_up(TopicsMissing(f"not allowed to read: {error}"))
+            self._give_up(TopicsMissing(f"results cannot be read: {in_words(error)}"))
         except Exception as error:
             self._give_up(error)
             raise

@@ -19,13 +19,22 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
-from agentstream.consumers.client.errors import BrokerUnavailable, ClientError, RequestRefused, TopicsMissing, in_words
+from agentstream.consumers.client.errors import (
+    BrokerUnavailable,
+    ClientError,
+    ClientNotOpen,
+    RequestRefused,
+    RightMissing,
+    TopicsMissing,
+    in_words,
+)
 from agentstream.producers.requests import RequestProducer, Submitted, request_attributes
 from agentstream.producers.spans import sending
 from agentstream.schemas.codec import body_hash
 from agentstream.schemas.messages import Message
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import AgentParameters, CancelRun, InvokeRequest
+from agentstream.schemas.topics import Topics
 from agentstream.schemas.trace import TraceContext
 
 log = logging.getLogger(__name__)
@@ -36,7 +45,7 @@ Content = str | InvokeRequest | Sequence[Message | Mapping[str, object]]
 Answer = TypeVar("Answer")
 ABANDON_SECONDS = 10.0
 """For telling the brokers that a run is not wanted any more: the caller who leaves waits for it."""
-_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class TurnOptions(TypedDict, total=False):
@@ -145,35 +154,52 @@ class RequestSender:
     def __init__(
         self,
         new_producer: Callable[[], RequestProducer],
-        topic: str,
+        topics: Topics,
         *,
         max_request_bytes: int,
         tracer: Tracer | None = None,
     ) -> None:
-        """`topic` is where requests go; `tracer` makes a span of each, None: there are none."""
-        self._topic = topic
+        """`tracer` makes a span of each, None: there are none."""
+        self._topics = topics
         self._tracer = tracer or NoOpTracer()
         self._new_producer = new_producer
         self._max_bytes = max_request_bytes
         self._opening = asyncio.Lock()
         self._producer: RequestProducer | None = None
+        self._closed = True
 
-    async def open(self) -> RequestProducer:
-        """The producer, opened if there is none. Raises BrokerUnavailable, or RequestRefused without the right to."""
+    async def open(self) -> None:
+        """Connect. Raises BrokerUnavailable, or RightMissing."""
+        self._closed = False
+        await self._connected()
+
+    async def _connected(self) -> RequestProducer:
+        """The producer, opened if there is none."""
         async with self._opening:
+            self._check_open()
             if self._producer is None:
                 producer = self._new_producer()
                 try:
                     await producer.__aenter__()
                 except ClusterAuthorizationFailedError as error:
-                    raise RequestRefused("this user may not write to any topic") from error
+                    raise RightMissing("this user may not write to any topic") from error
                 except (KafkaError, OSError, TimeoutError) as error:
                     raise BrokerUnavailable(f"no connection to the brokers: {in_words(error)}") from error
+                try:
+                    self._check_open()
+                except ClientNotOpen:  # closed meanwhile
+                    await producer.__aexit__(None, None, None)
+                    raise
                 self._producer = producer
             return self._producer
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientNotOpen
+
     async def close(self) -> None:
         """End the producer, in bounded time."""
+        self._closed = True
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.__aexit__(None, None, None)
@@ -186,12 +212,13 @@ class RequestSender:
         if size > self._max_bytes:
             raise RequestRefused(f"the request has {size} bytes; at most {self._max_bytes} are allowed")
         # One span for both tries: whichever record is run, it is in the trace that the caller is told.
-        with sending(self._tracer, self._topic, trace, request_attributes(request)) as context:
-            return await self._twice(lambda producer: producer.submit(request, context, trace_target))
+        topic = self._topics.invoke_requests
+        with sending(self._tracer, topic, trace, request_attributes(request)) as context:
+            return await self._twice(lambda producer: producer.submit(request, context, trace_target), topic)
 
     async def cancel(self, control: CancelRun) -> Position:
         """Return once the brokers hold it, and where. Raises as `send`. Sent twice it does no more than once."""
-        return await self._twice(lambda producer: producer.cancel(control))
+        return await self._twice(lambda producer: producer.cancel(control), self._topics.control)
 
     async def abandon(self, run_id: str) -> None:
         """Cancel a run whose follower leaves. What he left with is worth more to him than why this failed."""
@@ -201,24 +228,25 @@ class RequestSender:
         except (ClientError, TimeoutError) as error:
             log.warning("run %s could not be cancelled and goes on: %s", run_id, str(error) or "no answer in time")
 
-    async def _twice(self, send: Callable[[RequestProducer], Awaitable[Answer]]) -> Answer:
+    async def _twice(self, send: Callable[[RequestProducer], Awaitable[Answer]], topic: str) -> Answer:
         try:
-            return await self._try(send)
+            return await self._try(send, topic)
         except BrokerUnavailable:
-            return await self._try(send)
+            return await self._try(send, topic)
 
-    async def _try(self, send: Callable[[RequestProducer], Awaitable[Answer]]) -> Answer:
-        producer = await self.open()
+    async def _try(self, send: Callable[[RequestProducer], Awaitable[Answer]], topic: str) -> Answer:
+        producer = await self._connected()
         try:
             return await send(producer)
+        except TopicAuthorizationFailedError as error:
+            await self._replace(producer)
+            raise RightMissing(f"this user may not write to {topic}: it lacks the right Write on that topic") from error
         except _REFUSALS as error:
             await self._replace(producer)
-            raise RequestRefused(f"{type(error).__name__}: {error}") from error
+            raise RequestRefused(in_words(error)) from error
         except UnknownTopicOrPartitionError as error:
             await self._replace(producer)
-            raise TopicsMissing(
-                f"no such topic: {self._topic}, or that of control records; `agentstream topics apply` creates them"
-            ) from error
+            raise TopicsMissing(f"no such topic: {topic}; `agentstream topics apply` creates it") from error
         except (KafkaError, OSError, TimeoutError) as error:
             await self._replace(producer)
             raise BrokerUnavailable(f"the request was not acknowledged: {in_words(error)}") from error

@@ -46,7 +46,10 @@ class Patience:
 
     @classmethod
     def of(cls, seconds: float | None) -> Self:
-        """Patience that begins now."""
+        """Patience that begins now. Raises ValueError for none at all."""
+        # It was told as `the brokers did not answer within -1 s`. Written so that NaN is refused too.
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"`timeout` is {seconds:g} s; it must be above 0, or None to wait for ever")
         return cls(seconds, None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
     @asynccontextmanager

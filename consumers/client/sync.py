@@ -27,6 +27,7 @@ from opentelemetry.trace import Tracer
 
 from agentstream.consumers.client.buffer import Voided
 from agentstream.consumers.client.client import AgentClient
+from agentstream.consumers.client.errors import ClientNotOpen
 from agentstream.consumers.client.recorded import RecordedHistory
 from agentstream.consumers.client.requests import Content, RequestOptions, TurnOptions
 from agentstream.consumers.client.run import Run
@@ -221,7 +222,7 @@ class SyncAgentClient:
     @property
     def _portal(self) -> BlockingPortal:
         if self._opened is None:
-            raise RuntimeError("the client is not open: use it inside `with SyncAgentClient(…) as client:`")
+            raise ClientNotOpen("with SyncAgentClient")
         return self._opened
 
     @contextmanager

@@ -1,18 +1,28 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
-from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, RunFailed
+from agentstream.consumers.client import (
+    AgentClient,
+    BrokerUnavailable,
+    ClientNotOpen,
+    RequestRefused,
+    RunFailed,
+    SubmittedRun,
+)
 from agentstream.consumers.client.errors import in_words
 from agentstream.consumers.client.requests import RequestOptions, prepare, request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Message
+from agentstream.schemas.records import Position
 from agentstream.schemas.requests import AgentParameters, InvokeRequest
+from agentstream.schemas.trace import TraceContext
 from tests.support.runs import result_of
 
 
@@ -102,6 +112,50 @@ async def test_a_client_without_a_broker_says_so_and_leaves_nothing(unused_tcp_p
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+SENT = SubmittedRun(
+    run_id="r",
+    session_id="s",
+    position=Position(topic="t", partition=0, offset=0),
+    trace=TraceContext.fresh(),
+    results_from=0,
+    deltas_from=0,
+)
+USES: dict[str, Callable[[AgentClient], Awaitable[object]]] = {
+    "submit": lambda client: client.submit("hi"),
+    "invoke": lambda client: client.invoke("hi"),
+    "wait": lambda client: client.wait(SENT),
+    "stream": lambda client: client.stream("hi").__aenter__(),
+    "follow": lambda client: client.follow(SENT).__aenter__(),
+    "history": lambda client: client.history("s"),
+    "cancel": lambda client: client.cancel("r"),
+    "session": lambda client: client.session("s").send("hi"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_client_that_is_not_open_says_so_before_it_opens_anything(
+    use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It worked, and left producers and consumers that nobody closed.
+    async def connected(_self: object) -> None:
+        raise AssertionError("connects")
+
+    monkeypatch.setattr("aiokafka.client.AIOKafkaClient.bootstrap", connected)
+    with pytest.raises(ClientNotOpen, match="inside `async with AgentClient"):
+        await USES[use](AgentClient("127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_timeout_that_leaves_no_time_is_a_wrong_argument(timeout: float) -> None:
+    # It was told as `the brokers did not answer within -1 s`.
+    client = AgentClient("127.0.0.1:1")
+    with pytest.raises(ValueError, match="must be above 0"):
+        await client.invoke("hi", timeout=timeout)
+    with pytest.raises(ValueError, match="must be above 0"):
+        async with client.stream("hi", timeout=timeout):
+            pass
+
+
 def test_a_failed_run_says_why_in_one_line() -> None:
     failed = result_of().model_copy(update={"status": "failed", "error": Problem.of(ErrorCode.NO_OUTPUT)})
     assert str(RunFailed(failed)) == "run run failed: no_output: The agent produced nothing"
@@ -111,3 +165,6 @@ def test_what_the_kafka_library_raised_is_said_in_words() -> None:
     raw = "Unable to bootstrap from [('localhost', 9092, <AddressFamily.AF_UNSPEC: 0>)]"
     assert in_words(KafkaConnectionError(raw)) == "Unable to bootstrap from localhost:9092"
     assert in_words(TimeoutError()) == "no answer in time"
+    assert in_words(MessageSizeTooLargeError("big")) == "big"
+    lacking = "this user lacks a right on topic a.b: reading it takes Read, sending to it Write"
+    assert in_words(TopicAuthorizationFailedError("a.b")) == in_words(TopicAuthorizationFailedError({"a.b"})) == lacking

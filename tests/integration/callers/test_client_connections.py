@@ -5,7 +5,7 @@ import asyncio
 import psutil
 import pytest
 
-from agentstream.consumers.client import AgentClient, BrokerUnavailable, RequestRefused, TopicsMissing
+from agentstream.consumers.client import AgentClient, BrokerUnavailable, ClientNotOpen, RequestRefused, TopicsMissing
 from agentstream.consumers.client.follower import Follower, Listener
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers.tail import Tail
@@ -48,6 +48,17 @@ async def test_a_hundred_callers_share_two_consumers(cluster: Cluster, outputs: 
         assert proxy.open_connections(CALLER) == 3
         assert len(fetching(proxy)) == 2
     await eventually(lambda: proxy.open_connections(CALLER) == 0, "all connections are closed")
+
+
+async def test_a_client_that_is_closed_says_so_and_opens_nothing(cluster: Cluster, proxy: KafkaProxy) -> None:
+    async with client_of(cluster, through=proxy.bootstrap_servers) as client:
+        submitted = await client.submit("hi")
+    await eventually(lambda: proxy.open_connections(CALLER) == 0, "all connections are closed")
+    before = len(proxy.calls)
+    for use in (client.submit("hi"), client.invoke("hi"), client.wait(submitted), client.cancel(submitted.run_id)):
+        with pytest.raises(ClientNotOpen):
+            await use
+    assert (len(proxy.calls), proxy.open_connections(CALLER)) == (before, 0)
 
 
 async def _one_of_many(client: AgentClient, text: str) -> None:
