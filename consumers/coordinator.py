@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Self
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
@@ -110,6 +110,11 @@ class GroupCoordinator:
                 if self._node is None:
                     self._node = await self._find()
                 return await self._client.send(self._node, request, group=ConnectionGroup.COORDINATION)
+        except GroupAuthorizationFailedError as error:
+            self._node = None
+            raise CoordinatorError(
+                f"this user lacks the right Describe on group {self._group_id} (GroupAuthorizationFailed)"
+            ) from error
         except (KafkaError, OSError, TimeoutError, AssertionError) as error:
             self._node = None
             raise CoordinatorError(f"the group's coordinator does not answer: {error!r}") from error

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from aiokafka.errors import KafkaError
 
+from agentstream.consumers.client.errors import in_words
 from agentstream.consumers.harness.sidecar_link import SidecarUnavailable
+from agentstream.infra.cli.unreachable import last_reason
 from agentstream.infra.connection import named_credentials, redactor, trace_targets
 from agentstream.infra.harnesses import PI, is_loopback, open_harnesses
 from agentstream.infra.interface import Interface, read_interface
@@ -18,7 +20,7 @@ from agentstream.infra.settings_file import SettingsError, unknown_variables
 from agentstream.infra.telemetry.environment import Destination, Signal, telemetry_settings
 from agentstream.infra.telemetry.misread import refused
 from agentstream.infra.toolchain import ToolMissing, find_node
-from agentstream.infra.topic_admin import topic_admin
+from agentstream.infra.topic_admin import ClusterState, topic_admin
 from agentstream.infra.topic_plan import plan_topics
 from agentstream.infra.topics import TopicsError, every_topic
 from agentstream.producers.connection import KafkaConnection
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["ok", "warning", "broken"]
 _PATIENCE_S = 60.0
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,28 +92,44 @@ async def _cluster(settings: Settings, connection: KafkaConnection, topics: Topi
     where = connection.bootstrap_servers
     try:
         async with asyncio.timeout(_PATIENCE_S), topic_admin(connection) as admin:
-            state = await admin.state(every_topic(topics))
-            members = await admin.members(settings.group_id)
-    except TopicsError as error:
-        yield _broken("broker", f"{where} refuses: {error}", "Give this user the right to describe topics and groups.")
-        return
+            state = await _or_refusal(admin.state(every_topic(topics)))
+            members = await _or_refusal(admin.members(settings.group_id))
     except (KafkaError, OSError, TimeoutError) as error:
-        yield _broken("broker", f"{where} does not answer ({type(error).__name__})", "Check KAFKA_BOOTSTRAP_SERVERS.")
+        why = last_reason() or in_words(error)
+        advice = "Check KAFKA_BOOTSTRAP_SERVERS and the KAFKA_* security settings."
+        yield _broken("broker", f"{where} does not answer ({why})", advice)
         return
-    yield _ok("broker", f"{where}, {state.brokers} alive")
-    plan = plan_topics(topics, state.topics, brokers=state.brokers, max_request_bytes=settings.max_request_bytes)
-    if topics.invoke_requests not in state.topics:
-        yield _broken("topics", f"{topics.invoke_requests} does not exist", "Run `agentstream topics apply`.")
-    elif plan.refusal is not None:
-        yield _broken("topics", plan.refusal, "Run `agentstream topics plan`.")
-    elif plan.steps:
-        yield _warning("topics", f"{len(plan.steps)} differences", "See `agentstream topics plan`.")
+    if isinstance(state, TopicsError):
+        yield _ok("broker", where)
+        yield _broken("topics", str(state), "Give this user that right.")
     else:
-        yield _ok("topics", f"{plan.partitions} partitions, all as it should be")
-    if members:
+        yield _ok("broker", f"{where}, {state.brokers} alive")
+        yield _topics(settings, topics, state)
+    if isinstance(members, TopicsError):
+        yield _broken("workers", str(members), "Give this user that right.")
+    elif members:
         yield _ok("workers", f"{len(members)} in group {settings.group_id}")
     else:
         yield _warning("workers", f"none in group {settings.group_id}", "Start one with `agentstream worker`.")
+
+
+async def _or_refusal(asking: Awaitable[Answer]) -> Answer | TopicsError:
+    """What is asked, or why it is not told: who may not see the group may well see the topics."""
+    try:
+        return await asking
+    except TopicsError as error:
+        return error
+
+
+def _topics(settings: Settings, topics: Topics, state: ClusterState) -> Check:
+    plan = plan_topics(topics, state.topics, brokers=state.brokers, max_request_bytes=settings.max_request_bytes)
+    if topics.invoke_requests not in state.topics:
+        return _broken("topics", f"{topics.invoke_requests} does not exist", "Run `agentstream topics apply`.")
+    if plan.refusal is not None:
+        return _broken("topics", plan.refusal, "Run `agentstream topics plan`.")
+    if plan.steps:
+        return _warning("topics", f"{len(plan.steps)} differences", "See `agentstream topics plan`.")
+    return _ok("topics", f"{plan.partitions} partitions, all as it should be")
 
 
 async def _harnesses(settings: Settings) -> AsyncIterator[Check]:

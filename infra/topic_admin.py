@@ -10,8 +10,15 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import BrokerResponseError, GroupCoordinatorNotAvailableError, KafkaConnectionError, for_code
+from aiokafka.errors import (
+    BrokerResponseError,
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from agentstream.infra.topic_plan import CreateTopic, GrowTopic, SetConfig, Step, TopicFound
@@ -21,13 +28,20 @@ REQUEST_TIMEOUT_MS = 30_000
 CONNECT_SECONDS = 10.0
 """Something that takes connections and never answers cost 31 s of silence."""
 _VISIBLE_SECONDS = 30.0
+_NO_SUCH_TOPIC = 3
 _TOPIC_ALREADY_EXISTS = 36
+_NOT_ALLOWED = frozenset({29, 30, 31})
+"""TOPIC_, GROUP_ and CLUSTER_AUTHORIZATION_FAILED."""
 _COORDINATOR_ON_THE_MOVE = frozenset({14, 15, 16})
 """COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR."""
 
 
 class TopicsError(Exception):
     """A broker refused something. Its text is one line."""
+
+
+class RightMissing(TopicsError):
+    """This user may not do something. Its text names the right."""
 
 
 class TopicsMissing(TopicsError):
@@ -78,12 +92,13 @@ class TopicAdmin:
 
     async def state(self, names: Collection[str]) -> ClusterState:
         """The cluster and those of the topics that exist."""
-        # All topics: asking for one by its name would have old or careless brokers create it.
-        metadata = {topic["topic"]: topic for topic in await self._client.describe_topics()}
-        cluster = await self._client.describe_cluster()
-        there = {name: metadata[name] for name in names if name in metadata}
+        # By name: a list of all leaves out what one may not see, and `plan` said that it would create it.
+        # aiokafka's own call would have careless brokers create what it asks for.
+        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        cluster = (await self._client._send_request(request)).to_object()
+        there = {topic["topic"]: topic for topic in cluster["topics"] if topic["error_code"] != _NO_SUCH_TOPIC}
         for name, topic in there.items():
-            _check(topic["error_code"], f"{name} cannot be described")
+            _check(topic["error_code"], f"{name} cannot be described", right=f"Describe on topic {name}")
         configs = await self._configs(tuple(there)) if there else {}
         found = {
             name: TopicFound(
@@ -111,10 +126,12 @@ class TopicAdmin:
             (response,) = await self._client.describe_consumer_groups([group_id])
         except GroupCoordinatorNotAvailableError:
             return ()  # on a new cluster, until the first group is formed
+        except GroupAuthorizationFailedError as error:
+            raise _right_missing(f"group {group_id} cannot be described", f"Describe on group {group_id}") from error
         group = response.to_object()["groups"][0]
         if group["error_code"] in _COORDINATOR_ON_THE_MOVE:
             return ()
-        _check(group["error_code"], f"group {group_id} cannot be described")
+        _check(group["error_code"], f"group {group_id} cannot be described", right=f"Describe on group {group_id}")
         return tuple(
             Member(client_id=member["client_id"], partitions=_assigned(member["member_assignment"]))
             for member in group["members"]
@@ -136,13 +153,16 @@ class TopicAdmin:
         response = await self._client.create_topics([topic], timeout_ms=REQUEST_TIMEOUT_MS)
         for error in response.to_object()["topic_errors"]:
             if error["error_code"] != _TOPIC_ALREADY_EXISTS:  # somebody else was faster: as good
-                _check(error["error_code"], f"{step.name} cannot be created", error.get("error_message"))
+                what, message = f"{step.name} cannot be created", error.get("error_message")
+                _check(error["error_code"], what, message, right=f"Create on topic {step.name}")
         await self._until_visible(step.name, step.partitions)
 
     async def _grow(self, step: GrowTopic) -> None:
         try:
             await self._client.create_partitions({step.name: NewPartitions(step.after)})
         except BrokerResponseError as error:  # the one call that does look
+            if error.errno in _NOT_ALLOWED:
+                raise _right_missing(f"{step.name} cannot grow", f"Alter on topic {step.name}") from error
             raise TopicsError(" ".join(str(error).split())) from error
         await self._until_visible(step.name, step.after)
 
@@ -150,7 +170,8 @@ class TopicAdmin:
         request = _IncrementalAlterConfigs(step.name, {step.key: step.after})
         response = await self._client._send_to_controller(request)
         for resource in response.to_object()["responses"]:
-            _check(resource["error_code"], f"{step.key} of {step.name} cannot be set", resource["error_message"])
+            what, message = f"{step.key} of {step.name} cannot be set", resource["error_message"]
+            _check(resource["error_code"], what, message, right=f"AlterConfigs on topic {step.name}")
 
     async def _configs(self, names: Collection[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -158,7 +179,8 @@ class TopicAdmin:
         for response in await self._client.describe_configs(resources):
             for resource in response.to_object()["resources"]:
                 name = resource["resource_name"]
-                _check(resource["error_code"], f"settings of {name} cannot be read", resource["error_message"])
+                what, message = f"settings of {name} cannot be read", resource["error_message"]
+                _check(resource["error_code"], what, message, right=f"DescribeConfigs on topic {name}")
                 configs[name] = {entry["config_names"]: entry["config_value"] for entry in resource["config_entries"]}
         return configs
 
@@ -185,10 +207,16 @@ def _assigned(raw: bytes) -> frozenset[int]:
     return frozenset(number for _, numbers in assignment for number in numbers)
 
 
-def _check(code: int, what: str, message: str | None = None) -> None:
+def _check(code: int, what: str, message: str | None = None, *, right: str = "") -> None:
+    if code in _NOT_ALLOWED and right:
+        raise _right_missing(what, right)
     if code:
         why = message or getattr(for_code(code), "message", for_code(code).__name__)
         raise TopicsError(f"{what}: {' '.join(str(why).split())}")
+
+
+def _right_missing(what: str, right: str) -> RightMissing:
+    return RightMissing(f"{what}: this user lacks the right {right}")
 
 
 class _IncrementalAlterConfigsResponse(Response):  # type: ignore[misc]  # aiokafka has no types

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiokafka.errors import TopicAuthorizationFailedError
-
 from agentstream.consumers.client import (
     AgentClient,
     BrokerUnavailable,
     ClientError,
+    RightMissing,
     RunTimeout,
     TopicsMissing,
     Voided,
@@ -194,11 +193,9 @@ class _Asking:
                 await asyncio.wait({before})
             self.under_way[line.run_id] = line
             result = await self._client.invoke(line.request, timeout=self._batch.timeout)
-        except (BrokerUnavailable, TopicsMissing):
+        except (BrokerUnavailable, TopicsMissing, RightMissing):
             raise
         except ClientError as error:
-            if isinstance(error.__cause__, TopicAuthorizationFailedError):
-                raise
             self._tally.lost += 1
             goes_on = "; it goes on" if isinstance(error, RunTimeout) else ""
             self._screen.note(f"line {line.number}: {error}{goes_on}", "red")

@@ -30,6 +30,7 @@ _BY_NAME: Final = {
     "ToolMissing": UNAVAILABLE,
     "BrokerError": UNAVAILABLE,
     "SidecarUnavailable": UNAVAILABLE,
+    "RightMissing": UNAVAILABLE,
     "RequestRefused": USAGE,
     "TopicsMissing": UNAVAILABLE,
     "BrokerUnavailable": UNAVAILABLE,
@@ -120,6 +121,10 @@ def _explained(error: BaseException, names: tuple[str, ...]) -> tuple[str, int]:
 
         why = f" ({reason})" if (reason := last_reason()) else ""
         text, known = f"Kafka does not answer: {in_words(error)}{why}: {_KAFKA_ADVICE}", UNAVAILABLE
+    elif "TopicAuthorizationFailedError" in names or "GroupAuthorizationFailedError" in names:
+        from agentstream.consumers.client.errors import in_words
+
+        text, known = one_line(in_words(error)), UNAVAILABLE
     elif "KafkaError" in names:
         text, known = f"Kafka: {text or type(error).__name__}: {_KAFKA_ADVICE}", UNAVAILABLE
     elif (isinstance(error, OSError) and error.errno in _DISK_FULL) or (

@@ -29,7 +29,7 @@ __all__ = ["certificate"]
 
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
 LITERAL, PREFIXED = 3, 4
-READ, WRITE, DESCRIBE = 3, 4, 8
+READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 ALLOW = 3
 Right = tuple[int, str, int, int]
 """Resource type, name, pattern, operation."""
@@ -135,6 +135,7 @@ async def guarded(private_kafka: PrivateKafka, certificate: tuple[Path, Path], t
 async def test_each_role_works_with_its_rights_and_no_more_and_the_others_are_told_in_one_line(
     guarded: Guarded,
 ) -> None:
+    prefix = guarded.topics.prefix
     await guarded.allow("worker", guarded.of_worker())
     await guarded.allow("caller", guarded.of_caller())
     await guarded.allow("operator", guarded.of_operator())
@@ -148,12 +149,19 @@ async def test_each_role_works_with_its_rights_and_no_more_and_the_others_are_to
         # Whoever may not, is told so at once.
         for user, command, code, words in (
             ("nobody", ["worker"], 3, "this user may not see them"),
-            ("nobody", ["invoke", "hi", "--timeout", "20"], 2, "this user may not write to any topic"),
+            ("nobody", ["invoke", "hi", "--timeout", "20"], 3, "this user may not write to any topic"),
             ("nobody", ["where", run_id], 3, "this user may not see it"),
-            ("nobody", ["cancel", run_id], 2, "this user may not write to any topic"),
-            ("caller", ["where", run_id], 3, "GroupAuthorizationFailed"),
+            ("nobody", ["cancel", run_id], 3, "this user may not write to any topic"),
+            ("caller", ["where", run_id], 3, f"lacks the right Describe on group {guarded.group_id}"),
             ("caller", ["worker"], 3, "this user may not see them"),
-            ("operator", ["topics", "apply", "--partitions", "2", "--yes"], 1, "authorization failed"),
+            (
+                "operator",
+                ["topics", "apply", "--partitions", "2", "--yes"],
+                3,
+                "lacks the right DescribeConfigs on topic",
+            ),
+            ("operator", ["invoke", "hi", "--timeout", "20"], 3, f"may not write to {guarded.topics.invoke_requests}"),
+            ("nobody", ["topics", "plan"], 3, f"lacks the right Describe on topic {prefix}"),
         ):
             done = await guarded.of(user).type(*command)
             assert (done.code, done.err.count("\n")) == (code, 1), (user, command, done)
@@ -163,6 +171,21 @@ async def test_each_role_works_with_its_rights_and_no_more_and_the_others_are_to
         assert done.code == 3, (command, done)
         assert "Traceback" not in done.err
         assert PASSWORD not in done.err
+
+
+async def test_doctor_names_the_right_that_is_missing_and_goes_on(guarded: Guarded) -> None:
+    prefix, group = guarded.topics.prefix, guarded.group_id
+    denied = await guarded.of("nobody").type("doctor")
+    assert denied.code == 1
+    assert f"lacks the right Describe on topic {prefix}" in denied.out
+    assert f"lacks the right Describe on group {group}" in denied.out
+    await guarded.allow("operator", [(TOPIC, prefix, PREFIXED, right) for right in (DESCRIBE, DESCRIBE_CONFIGS)])
+    without_group = await guarded.of("operator").type("doctor")
+    assert "topics: 1 partitions, all as it should be" in without_group.out, without_group
+    assert f"lacks the right Describe on group {group}" in without_group.out
+    assert "does not answer" not in without_group.out
+    wrong = await guarded.of("operator", password="a-wrong-password").type("doctor")
+    assert "Authentication failed" in wrong.out, "it said KafkaConnectionError"
 
 
 async def test_a_worker_that_lacks_a_right_stays_says_which_and_goes_on_when_it_has_it(guarded: Guarded) -> None:

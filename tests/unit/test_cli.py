@@ -55,7 +55,7 @@ def test_tail_refuses_an_empty_name_that_nothing_would_match(option: str) -> Non
         (BrokerError("no\nbroker"), UNAVAILABLE, "no broker"),
         (ToolMissing("No Node", "Install it"), UNAVAILABLE, "No Node. Install it"),
         (KafkaConnectionError("bootstrap"), UNAVAILABLE, "Kafka does not answer"),
-        (TopicAuthorizationFailedError("t"), UNAVAILABLE, "TopicAuthorizationFailedError"),
+        (TopicAuthorizationFailedError("t"), UNAVAILABLE, "this user lacks a right on topic t: reading"),
         (ExceptionGroup("two", [SettingsError("inner")]), USAGE, "inner"),
         (CommandError("stop", FAILED), FAILED, "stop"),
         (BaseExceptionGroup("of a task group", [ExceptionGroup("", [CommandError("deep", USAGE)])]), USAGE, "deep"),
