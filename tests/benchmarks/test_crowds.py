@@ -27,7 +27,7 @@ from tests.support.waiting import patience
 pytestmark = [pytest.mark.bench, pytest.mark.kafka, pytest.mark.timeout(900)]
 
 MIB = 1024 * 1024
-WARM_UP = 50
+WARM_UP = 200
 
 
 def asking(session: str, run: str, options: dict[str, JsonValue]) -> InvokeRequest:
@@ -66,7 +66,8 @@ async def test_a_long_run_among_short_ones_of_its_partition(kafka: str, topics: 
         results = seeing(fleet.connection, fleet.topics.assistant_messages, outcome)
         short: dict[str, JsonValue] = {"text": "two words", "delay_ms": int(1_000 * work)}
         async with results as seen:
-            await submit(fleet, [asking(f"warm-up-{number}", f"warm-up-{number}", short) for number in range(WARM_UP)])
+            warm_up = [asking(f"warm-up-{number % sessions}", f"warm-up-{number}", short) for number in range(WARM_UP)]
+            await submit(fleet, warm_up, wave=sessions)
             await seen.until_count(WARM_UP)
             await submit(fleet, [asking("long", "long", {"text": "two words", "delay_ms": 10_000})])
             wave = [asking(f"session-{number % sessions}", f"run-{number}", short) for number in range(sessions * each)]
