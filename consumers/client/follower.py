@@ -172,7 +172,9 @@ async def _answered(asking: Awaitable[Answer]) -> Answer:
     try:
         return await asking
     except TopicMissing as error:
-        raise TopicsMissing(f"{error}; `agentstream topics apply` creates them") from error
+        # Brokers do not tell these two apart.
+        unseen = "or this user may not see it; `agentstream topics apply` makes what is missing"
+        raise TopicsMissing(f"{error}, {unseen}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(f"the brokers do not answer: {in_words(error)}") from error
 

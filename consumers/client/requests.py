@@ -246,7 +246,7 @@ class RequestSender:
             raise RequestRefused(in_words(error)) from error
         except UnknownTopicOrPartitionError as error:
             await self._replace(producer)
-            raise TopicsMissing(f"no such topic: {topic}; `agentstream topics apply` creates it") from error
+            raise TopicsMissing(f"no such topic: {topic}; `agentstream topics apply` makes it") from error
         except (KafkaError, OSError, TimeoutError) as error:
             await self._replace(producer)
             raise BrokerUnavailable(f"the request was not acknowledged: {in_words(error)}") from error

@@ -213,7 +213,9 @@ async def test_a_request_too_large_is_refused_and_others_are_not_harmed(kafka: s
 async def test_topics_that_do_not_exist_are_named_and_not_created(kafka: str, topics: str) -> None:
     async with AgentClient(kafka, topic_prefix=topics) as client:
         for _ in range(2):
-            with pytest.raises(TopicsMissing, match=f"{topics}assistant-messages, {topics}invoke-requests"):
+            with pytest.raises(
+                TopicsMissing, match=f"{topics}assistant-messages, {topics}invoke-requests, or this user"
+            ):
                 await client.invoke("hi")
 
 
