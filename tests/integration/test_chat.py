@@ -91,8 +91,7 @@ async def test_on_a_terminal_words_stream_and_ctrl_c_stops_the_answer_and_stays(
         # Ctrl-C at the prompt forgets the line, and nothing is sent.
         chat.press("never said")
         await chat.until("never said")
-        chat.press(CTRL_C)
-        await chat.until("Ctrl-D or /exit leaves")
+        await chat.interrupted("Ctrl-D or /exit leaves")
         await chat.until("> ")
         chat.press(f"/session{ENTER}")
         await chat.until("session s · 2 messages · last run ")

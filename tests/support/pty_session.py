@@ -41,6 +41,18 @@ class PtySession:
         self._seen = place + len(words)
         return came
 
+    async def interrupted(self, words: str) -> str:
+        """Press Ctrl-C at a prompt until these words are written; returns what came with them.
+
+        Again each second, as a person does: of one that comes while Python's readline works off another key it takes
+        note, and looks at it with the next key only.
+        """
+        waiting = asyncio.create_task(self.until(words))
+        while not waiting.done():
+            self.press(CTRL_C)
+            await asyncio.wait({waiting}, timeout=1)
+        return await waiting
+
     async def ended(self) -> int:
         """Wait until it has ended; returns its exit code."""
         async with patience():
