@@ -9,7 +9,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from agentstream.consumers.lenient import Unreadable, be_lenient
 from agentstream.producers.connection import KafkaConnection
-from agentstream.producers.kafka import look_at
+from agentstream.producers.kafka import close_connections
 from agentstream.schemas.records import Position, Record
 
 STOP_SECONDS = 5.0
@@ -134,10 +134,7 @@ async def _end_pieces(consumer: Consumer) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
-    closing = asyncio.ensure_future(consumer._client.close())
-    await asyncio.wait({closing}, timeout=STOP_SECONDS)
-    closing.cancel()
-    look_at(closing)
+    await close_connections(consumer._client, STOP_SECONDS)
 
 
 def to_record(raw: Any) -> Record:

@@ -123,6 +123,14 @@ async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
         look_at(transactions._transaction_waiter)
 
 
+async def close_connections(client: Any, seconds: float) -> None:
+    """Close those of an aiokafka client, in bounded time; whatever it raises is not its caller's, a cancellation least."""
+    closing = asyncio.ensure_future(client.close())
+    closing.add_done_callback(look_at)
+    await asyncio.wait({closing}, timeout=seconds)
+    closing.cancel()
+
+
 def look_at(future: "asyncio.Future[Any] | None") -> None:
     """Take note of a future's error, if it has one: asyncio prints those that nobody saw, at some later time."""
     if future is not None and future.done() and not future.cancelled():
@@ -137,9 +145,7 @@ def _sender_lives(producer: AIOKafkaProducer) -> bool:
 async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]", seconds: float) -> None:
     producer._closed = True
     stopping.cancel()
-    closing = asyncio.ensure_future(producer.client.close())
-    await asyncio.wait({closing}, timeout=seconds)
-    closing.cancel()
+    await close_connections(producer.client, seconds)
     # The first cancel makes the sender wait for its requests, the second ends that wait too.
     for _ in range(2):
         task: asyncio.Task[Any] | None = producer._sender.sender_task
@@ -153,5 +159,4 @@ async def _end_pieces(producer: AIOKafkaProducer, stopping: "asyncio.Future[Any]
         # aiokafka takes each failed batch out of this set, and those that wait to be sent again are not in it.
         accumulator._pending_batches.update(batches)
     accumulator.fail_all(KafkaConnectionError("the producer was stopped"))
-    for future in (stopping, closing):
-        look_at(future)
+    look_at(stopping)
