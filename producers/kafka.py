@@ -124,7 +124,7 @@ async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
 
 
 async def close_connections(client: Any, seconds: float) -> None:
-    """Close those of an aiokafka client, in bounded time; whatever it raises is not its caller's, a cancellation least."""
+    """Close those of an aiokafka client, in bounded time. Raises nothing of its own, no cancellation either."""
     closing = asyncio.ensure_future(client.close())
     closing.add_done_callback(look_at)
     await asyncio.wait({closing}, timeout=seconds)
