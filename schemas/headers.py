@@ -120,8 +120,3 @@ class DeltaHeaders:
             (CE_SEQUENCE, seq),
             *self._trace,
         ]
-
-
-def delta_headers(run_id: str, attempt_id: str, first_seq: int, trace: TraceContext) -> list[tuple[str, bytes]]:
-    """Those of a single record."""
-    return DeltaHeaders(run_id, attempt_id, trace).of(first_seq)

@@ -14,7 +14,7 @@ from agentstream.consumers.replay.recording.spool import Spool
 from agentstream.consumers.replay.recording.writing import begin, write_recording
 from agentstream.producers.kafka import idempotent_producer
 from agentstream.schemas.events import AnyEvent, MessageEnded, MessageStarted, PartDelta, RunEnded, RunStarted
-from agentstream.schemas.headers import delta_headers
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.messages import Message
 from agentstream.schemas.recordings import RecordedRun, SourceRecord
 from agentstream.schemas.requests import InvokeRequest
@@ -86,7 +86,7 @@ async def made_up_runs(cluster: Cluster, runs: int, *, partitions: int, records:
             made = _MadeUp(number, partitions, records, text)
             await send(topics.invoke_requests, made.partition, made.request, [])
             for first_seq, value in made.deltas:
-                headers = delta_headers(made.run_id, made.attempt_id, first_seq, TRACE)
+                headers = DeltaHeaders(made.run_id, made.attempt_id, TRACE).of(first_seq)
                 await send(topics.stream_deltas, made.partition, value, headers)
             await send(topics.assistant_messages, made.partition, made.result, [])
         await asyncio.gather(*sent)

@@ -20,7 +20,7 @@ from agentstream.schemas.events import (
     RunStarted,
     StreamEvents,
 )
-from agentstream.schemas.headers import INVOKE_RESULT, cloud_event, delta_headers
+from agentstream.schemas.headers import INVOKE_RESULT, DeltaHeaders, cloud_event
 from agentstream.schemas.messages import Message, TextPart
 from agentstream.schemas.records import Headers, Record
 from agentstream.schemas.requests import InvokeRequest
@@ -92,7 +92,7 @@ class Outputs:
 
     async def stream(self, record: StreamEvents, partition: int = 0) -> None:
         """Any record of the delta topic."""
-        headers = delta_headers(record.run_id, record.attempt_id, record.first_seq, TRACE)
+        headers = DeltaHeaders(record.run_id, record.attempt_id, TRACE).of(record.first_seq)
         await self._deltas.send_and_wait(
             self._topics.stream_deltas, record.to_bytes(), partition=partition, headers=headers
         )

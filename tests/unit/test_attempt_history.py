@@ -2,7 +2,7 @@
 
 from agentstream.consumers.attempt_history import MAX_TOOLS, EventsOfRun
 from agentstream.schemas.events import AnyEvent, RunRetrying, StreamEvents, ToolEnded, ToolStarted
-from agentstream.schemas.headers import delta_headers
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.records import Position, Record
 from agentstream.schemas.trace import TraceContext
 from tests.support.outputs import answer
@@ -17,7 +17,7 @@ def record_of(events: StreamEvents, *, offset: int = 0) -> Record:
         timestamp_ms=1,
         key=None,
         value=events.to_bytes(),
-        headers=tuple(delta_headers(events.run_id, events.attempt_id, events.first_seq, TRACE)),
+        headers=tuple(DeltaHeaders(events.run_id, events.attempt_id, TRACE).of(events.first_seq)),
     )
 
 

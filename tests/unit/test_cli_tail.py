@@ -19,7 +19,7 @@ from agentstream.schemas.events import (
     RunStarted,
     ToolStarted,
 )
-from agentstream.schemas.headers import cloud_event, delta_headers
+from agentstream.schemas.headers import DeltaHeaders, cloud_event
 from agentstream.schemas.records import Position, Record
 from agentstream.schemas.trace import TraceContext
 from tests.support.runs import flush, result_of
@@ -42,7 +42,7 @@ def result(run_id: str, *, at: int, partition: int = 0, text: str = "ok") -> See
 
 def deltas(*events: AnyEvent, run_id: str = "run", attempt: int = 1, first_seq: int = 0) -> Record:
     events_of = flush(events, run_id=run_id, attempt=attempt, first_seq=first_seq)
-    headers = tuple(delta_headers(run_id, events_of.attempt_id, first_seq, TRACE))
+    headers = tuple(DeltaHeaders(run_id, events_of.attempt_id, TRACE).of(first_seq))
     position = Position(topic="t", partition=0, offset=0)
     return Record(position=position, timestamp_ms=1, key=b"session", value=events_of.to_bytes(), headers=headers)
 

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from agentstream.producers import deltas
 from agentstream.producers.delta_queue import Attempt
 from agentstream.producers.deltas import FLUSH_SECONDS, PUBLISH_SECONDS, SETTLE_SECONDS, DeltaPublisher, Settled
-from agentstream.schemas.headers import DeltaHeaders, delta_headers
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.trace import TraceContext
 from tests.support.broken_brokers import RECORDS_PER_BATCH, BrokenBrokers
 from tests.virtual_time import in_virtual_time
@@ -82,7 +82,7 @@ def test_each_record_bears_its_attempt_s_key_and_headers_and_where_it_begins() -
             await publisher.publish(under_way[name], f"{name}{first_seq}".encode(), first_seq, first_seq + 2)
         assert await publisher.settle("a") == complete(5)
         assert brokers.around == {
-            f"{name}{seq}".encode(): (f"key of {name}".encode(), delta_headers("run", name, seq, TRACE))
+            f"{name}{seq}".encode(): (f"key of {name}".encode(), DeltaHeaders("run", name, TRACE).of(seq))
             for name, seq in (("a", 0), ("b", 0), ("a", 3))
         }
 

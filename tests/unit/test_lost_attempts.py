@@ -26,7 +26,7 @@ from agentstream.schemas.events import (
     ToolProgressed,
     TurnStarted,
 )
-from agentstream.schemas.headers import delta_headers
+from agentstream.schemas.headers import DeltaHeaders
 from agentstream.schemas.records import Position, Record
 from tests.support.otlp_values import SpanSeen
 from tests.support.spans import Recorder, assert_well_formed, process_of, record_of, tree
@@ -72,7 +72,7 @@ class Log:
     async def read(self, partition: int, since_ms: int, seen: Callable[[Record], bool]) -> None:
         self.asked.append((partition, since_ms))
         for offset, events in enumerate(self._deltas):
-            headers = delta_headers(events.run_id, events.attempt_id, events.first_seq, TRACE)
+            headers = DeltaHeaders(events.run_id, events.attempt_id, TRACE).of(events.first_seq)
             seen(
                 Record(
                     position=Position(topic="d", partition=5, offset=offset),

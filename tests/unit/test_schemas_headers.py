@@ -9,7 +9,6 @@ from agentstream.schemas.headers import (
     INVOKE_RESULT,
     DeltaHeaders,
     cloud_event,
-    delta_headers,
     header_text,
     last_wins,
 )
@@ -60,14 +59,14 @@ def test_of_duplicates_the_last_wins_and_none_is_written_twice() -> None:
     assert last_wins([("a", b"1"), ("b", b"2"), ("a", b"3")]) == {"a": b"3", "b": b"2"}
     trace = TraceContext(trace_id="1" * 32, span_id="2" * 16, tracestate="a=b", baggage="c=d")
     position = Position(topic="agent.invoke-requests", partition=3, offset=17)
-    for headers in (cloud_event(INVOKE_RESULT, "run", trace, request=position), delta_headers("run", "a", 4, trace)):
+    for headers in (cloud_event(INVOKE_RESULT, "run", trace, request=position), DeltaHeaders("run", "a", trace).of(4)):
         names = [name for name, _ in headers]
         assert len(names) == len(set(names))
 
 
 def test_the_headers_of_an_attempt_s_records_differ_in_nothing_but_where_they_begin() -> None:
     trace = TraceContext(trace_id="1" * 32, span_id="2" * 16, tracestate="a=b")
-    assert delta_headers("run", "attempt", 17, trace) == [
+    assert DeltaHeaders("run", "attempt", trace).of(17) == [
         ("ce_specversion", b"1.0"),
         ("ce_id", b"attempt-17"),
         ("ce_source", b"/agentstream"),
@@ -78,7 +77,7 @@ def test_the_headers_of_an_attempt_s_records_differ_in_nothing_but_where_they_be
         ("tracestate", b"a=b"),
     ]
     headers = DeltaHeaders("run", "attempt", trace)
-    assert [headers.of(seq) for seq in (0, 17)] == [delta_headers("run", "attempt", seq, trace) for seq in (0, 17)]
+    assert [headers.of(seq) for seq in (0, 17)] == [DeltaHeaders("run", "attempt", trace).of(seq) for seq in (0, 17)]
 
 
 @pytest.mark.parametrize("long", [1, 128])
