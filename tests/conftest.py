@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 
 from agentstream.infra.broker import BrokerOptions, LocalBroker, find_broker
 
+# Else a failed assertion of theirs says nothing but AssertionError.
+pytest.register_assert_rewrite("tests.support")
+
 # The machine may be busy with other things: how long an example takes to draw or to run says nothing about the code.
 settings.register_profile("agentstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentstream")

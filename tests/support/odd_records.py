@@ -1,6 +1,7 @@
 """Records that aiokafka's producer would not write and its consumer cannot read."""
 
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,11 +35,16 @@ def raw_name(raw: bytes) -> str:
 
 
 def batch(values: Sequence[bytes], *, headers: Sequence[tuple[bytes, bytes]] = (), codec: int = 0) -> bytes:
-    """One batch of records with the key `s`, all with these headers."""
+    """One batch of records with the key `s`, all with these headers.
+
+    They are of now: a broker looks every five minutes for what its retention no longer covers, and once took the requests
+    of a test, which were of 1970, from under it.
+    """
+    now = time.time_ns() // 1_000_000
     builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, -1, 1 << 30)
     for offset, value in enumerate(values):
         named = [(raw_name(name), content) for name, content in headers]
-        builder.append(offset, 1_000 + offset, b"s", value, named)
+        builder.append(offset, now, b"s", value, named)
     return bytes(builder.build())
 
 
