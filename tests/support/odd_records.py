@@ -37,8 +37,8 @@ def raw_name(raw: bytes) -> str:
 def batch(values: Sequence[bytes], *, headers: Sequence[tuple[bytes, bytes]] = (), codec: int = 0) -> bytes:
     """One batch of records with the key `s`, all with these headers.
 
-    They are of now: a broker looks every five minutes for what its retention no longer covers, and once took the requests
-    of a test, which were of 1970, from under it.
+    They are of now: a broker looks every five minutes for what its retention no longer covers, and once took the
+    requests of a test, which were of 1970, from under it.
     """
     now = time.time_ns() // 1_000_000
     builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, -1, 1 << 30)
