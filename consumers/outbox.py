@@ -40,7 +40,6 @@ class Batch:
     forced: "list[asyncio.Future[None]]" = field(default_factory=list)
     taken_at: float = 0.0
     """On the outbox's clock."""
-    number: int = 0
 
     @property
     def offsets(self) -> set[int]:

@@ -1,6 +1,6 @@
 """One input partition in this worker, from its assignment until it is lost.
 
-serve(): acquire -> commit what becomes ready -> (a failed transaction) recover, or acquire anew -> …
+serve(): acquire -> commit what becomes ready (committer.py) -> (another owner turned up) acquire anew -> …
 """
 
 import asyncio
@@ -8,30 +8,22 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from aiokafka.errors import KafkaError
 from uuid_utils.compat import uuid4
 
 from agentstream.consumers.acquisition import Acquired, Acquirer, KeptClosedError
 from agentstream.consumers.claim import Claim
-from agentstream.consumers.coordinator import CoordinatorError
+from agentstream.consumers.committer import FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS, TRIED_AGAIN, Committer
 from agentstream.consumers.engine import Engine
-from agentstream.consumers.index import IndexDamagedError, IndexUnreadableError
-from agentstream.consumers.metadata import CommitState, UnreadableMetadata
-from agentstream.consumers.outbox import Batch
+from agentstream.consumers.index import IndexDamagedError
+from agentstream.consumers.metadata import UnreadableMetadata
 from agentstream.consumers.source import Source
-from agentstream.producers.errors import Refused, WriteError
-from agentstream.producers.results import ResultWriter
 from agentstream.schemas.records import Record
 from agentstream.schemas.requests import CancelRun
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY_SECONDS = 0.1
-LAST_DELAY_SECONDS = 2.0
 CLOSED_DELAY_SECONDS = 5.0
-REFUSED_DELAY_SECONDS = 10.0
 RELEASE_SECONDS = 10.0
-_AGAIN = (WriteError, CoordinatorError, IndexUnreadableError, KafkaError, OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +49,7 @@ class Partition:
         self.claim: Claim | None = None
         self._shared = shared
         self._owner = uuid4().hex[:12]
-        self._writer: ResultWriter | None = None
+        self._committer: Committer | None = None
         self._assignment = 0
         self._proved = -1
         self._draining = False
@@ -67,8 +59,9 @@ class Partition:
     @property
     def closed_because(self) -> str | None:
         """What a person must look at: why it is kept closed, held, or cannot commit. None while all is well."""
-        if self._closed_because is not None:
-            return self._closed_because
+        because = self._closed_because or (self._committer.stuck_because if self._committer is not None else None)
+        if because is not None:
+            return because
         found = self._shared.source.unreadable(self.number)
         return None if found is None else f"it cannot be read from {found.offset} on: {found.why}"
 
@@ -88,14 +81,15 @@ class Partition:
         while True:
             assignment = self._assignment
             acquired = await self._acquire()
-            self._writer = acquired.writer
+            self._committer = Committer(self.number, acquired.writer, self._shared.acquirer, self._shared.engine)
             try:
                 async with asyncio.TaskGroup() as group:
-                    await self._own(Claim(self.number, acquired, self._shared.engine, group), assignment)
+                    claim = Claim(self.number, acquired, self._shared.engine, group)
+                    await self._own(claim, self._committer, assignment)
             finally:
-                await self._writer.close()
+                await self._committer.close()
 
-    async def _own(self, claim: Claim, assignment: int) -> None:
+    async def _own(self, claim: Claim, committer: Committer, assignment: int) -> None:
         """Take records and commit outcomes, until another owner turns up."""
         self.claim = claim
         self._shared.source.seek(self.number, claim.ledger.resume_offset)
@@ -106,11 +100,14 @@ class Partition:
             self._prove()
         self.regulate()
         try:
-            await self._commit_while_owned(claim)
+            await committer.commit_while_owned(claim, giving_back=self._is_given_back, committed=self.regulate)
         finally:
             self.claim = None
             self._shared.source.hold(self.number)
             await claim.drop()
+
+    def _is_given_back(self) -> bool:
+        return self._released or self._moving
 
     async def _acquire(self) -> Acquired:
         delay = FIRST_DELAY_SECONDS
@@ -125,7 +122,7 @@ class Partition:
                     log.error("partition %d stays closed: %s", self.number, error)  # noqa: TRY400
                 self._closed_because = str(error)
                 await asyncio.sleep(CLOSED_DELAY_SECONDS)
-            except _AGAIN as error:
+            except TRIED_AGAIN as error:
                 log.warning("partition %d could not be acquired, trying again: %s", self.number, error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_DELAY_SECONDS)
@@ -133,90 +130,6 @@ class Partition:
                 self._closed_because = None
                 self._shared.engine.metrics.claimed(taken_over=acquired.careful_until > 0, lost=len(acquired.lost))
                 return acquired
-
-    async def _commit_while_owned(self, claim: Claim) -> None:
-        topics = self._shared.engine.topics
-        outputs = ((topics.assistant_messages, self.number), (topics.finished_runs, self.number))
-        while True:
-            if await claim.outbox.stirring():
-                self._open_writer.begin(outputs)
-            batch = await claim.outbox.due()
-            records = [record for item in batch.ready for record in item.outcome.records]
-            state = claim.ledger.state(batch.offsets, released=self._released or self._moving)
-            batch.number = state.commit
-            offset = self._shared.acquirer.input_offset(self.number, state)
-            claim.encoded_size = len(offset.metadata)
-            metrics, began = self._shared.engine.metrics, self._shared.engine.clock()
-            try:
-                await self._open_writer.commit(records, offset)
-            except WriteError as error:
-                metrics.not_committed(self._shared.engine.clock() - began, type(error).__name__)
-                level = logging.WARNING if self._closed_because is None else logging.INFO
-                log.log(level, "partition %d: a transaction failed: %s: %s", self.number, type(error).__name__, error)
-                if not await self._recover(claim, batch, refused=isinstance(error, Refused)):
-                    return
-                if isinstance(error, Refused) and batch.refused_as_fallback:
-                    await self._wait_for_an_operator(batch, error)
-            else:
-                if batch.refused_as_fallback:
-                    self._closed_because = None
-                now = self._shared.engine.clock()
-                outcomes = [item.outcome for item in batch.ready]
-                metrics.committed(outcomes, now - began, [now - item.ready_at for item in batch.ready])
-                claim.committed(batch)
-                # A full worker polls in vain for half a second: left to what follows a poll, it had run out of work.
-                self.regulate()
-
-    async def _wait_for_an_operator(self, batch: Batch, error: Refused) -> None:
-        """Even the fallback of 16 KiB is refused: somebody set a topic's limit so low. Tried again at once, it was a
-        new producer and a warning ten times a second, for ever."""
-        if self._closed_because is None:
-            self._closed_because = f"the brokers refuse the smallest result of offset {min(batch.offsets)}: {error}"
-            log.error("partition %d cannot go on: %s", self.number, self._closed_because)
-        await asyncio.sleep(min(FIRST_DELAY_SECONDS * 2 ** min(batch.refused_as_fallback, 10), REFUSED_DELAY_SECONDS))
-
-    async def _recover(self, claim: Claim, batch: Batch, *, refused: bool) -> bool:
-        """Replace the writer after any exception, and find out whether the batch was committed.
-
-        A fence means a new owner, or that the broker timed our transaction out. Opening a new writer at once would
-        make a zombie that just woke fence the live owner, so a heartbeat must be answered first. Returns whether the
-        claim is still ours; then its runs go on as if nothing had happened.
-        """
-        await self._open_writer.close()
-        state = await self._reopen()
-        if state is None:
-            return False
-        if (state.owner, state.claim) != (self._owner, claim.number):
-            log.warning("partition %d was claimed by another owner: its runs end here", self.number)
-            return False
-        if state.commit >= batch.number:
-            self._shared.engine.metrics.committed([item.outcome for item in batch.ready], None, [])
-            claim.committed(batch)
-        else:
-            claim.outbox.put_back(batch, refused=refused)
-        return True
-
-    async def _reopen(self) -> CommitState | None:
-        """A new writer, and what is committed; None if somebody left metadata that we cannot read."""
-        delay = FIRST_DELAY_SECONDS
-        while True:
-            await self._shared.engine.membership.confirmed()
-            try:
-                self._writer, state = await self._shared.acquirer.reopen(self.number)
-            except UnreadableMetadata:
-                return None
-            except _AGAIN as error:
-                log.warning("partition %d: no new writer yet: %s", self.number, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LAST_DELAY_SECONDS)
-            else:
-                return state
-
-    @property
-    def _open_writer(self) -> ResultWriter:
-        if self._writer is None:
-            raise RuntimeError("no writer before the partition is acquired")
-        return self._writer
 
     def take(self, record: Record) -> None:
         """A record of this partition was read."""
@@ -265,7 +178,11 @@ class Partition:
         claim.outbox.force().add_done_callback(proved)
 
     def regulate(self) -> None:
-        """Fetch or hold, as things stand now."""
+        """Fetch or hold, as things stand now.
+
+        After each transaction as well: a full worker polls in vain for half a second, and left to what follows a poll
+        it had run out of work.
+        """
         claim = self.claim
         proved, intake = self._proved == self._assignment, self._shared.engine.intake
         if claim is None or not proved or self._draining or claim.full or intake.full_for(claim.held):

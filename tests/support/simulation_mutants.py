@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 from agentstream.consumers import acquisition, claim, run_progress
+from agentstream.consumers.committer import Committer
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.lanes import Lanes, Work
 from agentstream.consumers.ledger import Ledger, claimed
@@ -82,15 +83,15 @@ def next_offset_is_committed() -> Any:
 
 
 def _recovers(settle: Callable[[Any, Batch, bool], None]) -> Any:
-    async def broken(self: Partition, claim: Any, batch: Batch, *, refused: bool) -> bool:
-        await self._open_writer.close()
-        state = await self._reopen()
-        if state is None or (state.owner, state.claim) != (self._owner, claim.number):
+    async def broken(self: Committer, claim: Any, batch: Batch, tried: CommitState, *, refused: bool) -> bool:
+        await self._writer.close()
+        found = await self._reopen()
+        if found is None or (found.owner, found.claim) != (tried.owner, tried.claim):
             return False
         settle(claim, batch, refused)
         return True
 
-    return mock.patch.object(Partition, "_recover", broken)
+    return mock.patch.object(Committer, "_recover", broken)
 
 
 def in_doubt_is_put_back() -> Any:
