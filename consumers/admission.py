@@ -7,7 +7,8 @@ from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, a
 from agentstream.consumers.index import KnownRuns
 from agentstream.consumers.runs import Admitted
 from agentstream.consumers.tracing.process import ProcessSpan
-from agentstream.producers.outcomes import Rejected, RunOutcome, failed_without_run
+from agentstream.producers.failed_results import failed_without_run
+from agentstream.producers.outcomes import Rejected, RunOutcome
 from agentstream.schemas.codec import Bounds, Delivery, Rejection, body_hash, decode_delivery, position_id
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.records import Record

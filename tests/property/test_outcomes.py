@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentstream.producers.outcomes import MAX_FALLBACK_BYTES, OutcomeEncoder, RunOutcome, too_large
+from agentstream.producers.failed_results import MAX_FALLBACK_BYTES, too_large
+from agentstream.producers.outcomes import OutcomeEncoder, RunOutcome
 from agentstream.schemas.codec import decode_result
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Cost, Message, Usage

@@ -6,15 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agentstream.producers.outcomes import (
-    MAX_FALLBACK_BYTES,
-    MAX_KEPT_USAGE,
-    Outcome,
-    OutcomeEncoder,
-    Rejected,
-    RunOutcome,
-    too_large,
-)
+from agentstream.producers.failed_results import MAX_FALLBACK_BYTES, MAX_KEPT_USAGE, too_large
+from agentstream.producers.outcomes import Outcome, OutcomeEncoder, Rejected, RunOutcome
 from agentstream.schemas.errors import ErrorCode, Problem, error_rule
 from agentstream.schemas.messages import Message, Usage
 from agentstream.schemas.records import OutgoingRecord, Position, Record

@@ -11,7 +11,7 @@ from agentstream.consumers.agent_config import NotAdmitted, WorkerAgentConfig, a
 from agentstream.consumers.client import AgentClient
 from agentstream.consumers.runs import Runs
 from agentstream.consumers.tracing.process import ProcessSpan
-from agentstream.producers.outcomes import failed_without_run
+from agentstream.producers.failed_results import failed_without_run
 from agentstream.schemas.recordings import ReplayMode
 from agentstream.schemas.records import Position
 from agentstream.schemas.requests import InvokeRequest

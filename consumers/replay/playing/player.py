@@ -15,7 +15,7 @@ from agentstream.consumers.replay.playing.playback import Playback, Playbacks
 from agentstream.consumers.replay.playing.preparing import replayed_id, replayed_request, replayed_session
 from agentstream.consumers.replay.playing.refusals import Refusals
 from agentstream.consumers.replay.playing.tape import Tape, end_step, steps_of
-from agentstream.producers.outcomes import failed_without_run
+from agentstream.producers.failed_results import failed_without_run
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.recordings import Divergence, RecordedRun, ReplayedRun
 from agentstream.schemas.results import InvokeResult
