@@ -25,12 +25,12 @@ from agentstream.consumers.client.requests import (
     Content,
     Prepared,
     RequestOptions,
-    RequestSender,
     TurnOptions,
     cancel_of,
     prepare,
 )
 from agentstream.consumers.client.run import Patience, Run
+from agentstream.consumers.client.sender import RequestSender
 from agentstream.consumers.client.session import AgentSession
 from agentstream.consumers.client.submitted import SubmittedRun
 from agentstream.producers.connection import KafkaConnection

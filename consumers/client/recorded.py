@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 
+from agentstream.consumers.client.checking import NO_CHARACTER, is_text
 from agentstream.consumers.client.errors import (
     BrokerUnavailable,
     HistoryLost,
+    RequestRefused,
     SessionBusy,
     SessionUnknown,
     TopicsMissing,
@@ -136,7 +138,10 @@ class Wanted:
 async def read_history(
     connection: KafkaConnection, topics: Topics, finished: FinishedRuns, wanted: Wanted
 ) -> RecordedHistory:
-    """Read it. Raises SessionUnknown, SessionBusy, HistoryLost, TopicsMissing or BrokerUnavailable."""
+    """Read it. Raises RequestRefused for an id that is no text, SessionUnknown, SessionBusy, HistoryLost, TopicsMissing
+    or BrokerUnavailable."""
+    if not is_text(wanted.session_id):
+        raise RequestRefused(f"session_id: {NO_CHARACTER}")
 
     def scan_of(topic: str) -> LogScan:
         return LogScan(connection, topic, last=NO_BOUND, progress=wanted.progress, committed=True)

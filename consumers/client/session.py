@@ -18,6 +18,7 @@ from typing import Protocol, Self, Unpack
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
+from agentstream.consumers.client.checking import first_flaw, unknown_in_messages
 from agentstream.consumers.client.errors import BrokerUnavailable, ClientError, RequestRefused, RunTimeout
 from agentstream.consumers.client.history import Messages, after_turn
 from agentstream.consumers.client.requests import Content, RequestOptions, TurnOptions
@@ -145,8 +146,9 @@ class AgentSession:
 
 
 def _messages(given: Sequence[Message | Mapping[str, object]]) -> Messages:
+    if unknown := unknown_in_messages(given):
+        raise RequestRefused(f"not a message: {unknown}")
     try:
         return tuple(each if isinstance(each, Message) else Message.model_validate(each) for each in given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise RequestRefused(f"not a message: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise RequestRefused(f"not a message: {first_flaw(error)}") from error

@@ -3,7 +3,7 @@
 import sys
 
 from agentstream.infra.cli.exits import OK, exit_code, open_missing_streams
-from agentstream.infra.cli.streams import escape_what_cannot_be_encoded
+from agentstream.infra.cli.streams import escape_what_cannot_be_encoded, refuse_what_is_no_text
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     escape_what_cannot_be_encoded()
     debug = "--debug" in sys.argv
     try:
+        refuse_what_is_no_text(sys.argv[1:])
         from agentstream.infra.cli.app import app  # here: Ctrl-C meanwhile is no stack trace
 
         code = app(standalone_mode=False, prog_name="agentstream")

@@ -1,24 +1,22 @@
 """What `invoke`, `chat` and `replay` are told of a request on the command line, and what becomes of it."""
 
-import difflib
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
+from agentstream.consumers.client.checking import unknown_parameter
 from agentstream.consumers.client.requests import RequestOptions
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.schemas.requests import AgentParameters, HarnessChoice, Limits, Retry
 from agentstream.schemas.topics import MAX_REQUEST_BYTES
 
 MOST_BYTES: Final = 64 * MAX_REQUEST_BYTES
 """What the settings can allow a request at most."""
-_NESTED: Mapping[str, type[BaseModel]] = {"limits": Limits, "retry": Retry, "harness": HarnessChoice}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,30 +111,6 @@ def _file(path: Path) -> str:
         return fail(f"--agents-md {path}: {error.strerror}", USAGE)
     except UnicodeDecodeError as error:
         return fail(f"--agents-md {path}: not UTF-8 text (at byte {error.start})", USAGE)
-
-
-def unknown_parameter(parameters: Mapping[str, object]) -> str | None:
-    """What to say of the first parameter that does not exist.
-
-    Workers ignore what they do not know, for the sake of newer callers: a typo had no effect and no word.
-    """
-    for name, value in parameters.items():
-        if unknown := unknown_name(name, AgentParameters.model_fields):
-            return unknown
-        if name in _NESTED and isinstance(value, Mapping):
-            for inner in value:
-                if unknown := unknown_name(str(inner), _NESTED[name].model_fields, f"{name}."):
-                    return unknown
-    return None
-
-
-def unknown_name(name: str, known: Collection[str], prefix: str = "", kind: str = "parameter") -> str | None:
-    """What to say of a name that is none of these; None if it is one."""
-    if name in known:
-        return None
-    near = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"{prefix}{name}: there is no such {kind}; {advice}"
 
 
 def _assign(parameters: dict[str, JsonValue], name: str, value: JsonValue) -> None:

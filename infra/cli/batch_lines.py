@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID, uuid5
 
+from agentstream.consumers.client.checking import unknown_in_messages, unknown_name, unknown_parameter
 from agentstream.consumers.client.requests import RequestOptions
-from agentstream.infra.cli.asking import unknown_name, unknown_parameter
 from agentstream.schemas.bounds import Bounds
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.parsing import parse_object
@@ -102,6 +102,9 @@ class Lines:
             if not isinstance(message := document.pop("message"), str) or not message.strip():
                 return "message: must be a text that is not empty"
             document["messages"] = [{"role": "user", "content": message}]
+        messages = document.get("messages")
+        if isinstance(messages, list) and (unknown := unknown_in_messages(messages)):
+            return unknown
         for short, name in SHORT.items():
             if short in document:
                 if name in document:

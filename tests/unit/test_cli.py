@@ -254,11 +254,30 @@ def test_a_locale_that_is_not_utf8_costs_no_word_and_json_stays_json(tmp_path: P
     assert json.loads(done.stdout)["defaults"]["agents_md"] == "Sei höflich · 礼貌 · 🙂"
 
 
-def test_a_message_that_is_no_text_is_refused_and_one_of_another_locale_is_read() -> None:
-    nowhere = "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1"
-    refused = shell(f"{nowhere} agentstream invoke $'bad\\xff'")
-    assert (refused.returncode, refused.stderr.count("\n")) == (USAGE, 1), refused.stderr
-    assert "the message is not UTF-8 text (at byte 3)" in refused.stderr
+@pytest.mark.parametrize(
+    "command",
+    [
+        "invoke $'bad\\xff'",
+        "invoke --continue $'bad\\xff' hi",
+        "invoke --file - --round $'bad\\xff'",
+        "cancel $'bad\\xff'",
+        "tail --session $'bad\\xff'",
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused(command: str) -> None:
+    # `--continue` and `--round` ended with 70, and in `--set metadata.x=…` it was sent as something else.
+    refused = shell(f"KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1 agentstream {command}")
+    assert (refused.returncode, refused.stdout) == (USAGE, "")
+    assert refused.stderr == "agentstream: the argument `bad\\xff` is not UTF-8 text (at byte 3)\n"
+
+
+def test_a_file_whose_name_is_no_text_can_be_given(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"bad\xff")).write_text("Be kind.")
+    kept = shell(f"KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1 agentstream invoke --agents-md {tmp_path}/$'bad\\xff' hi")
+    assert (kept.returncode, "Kafka does not answer" in kept.stderr) == (UNAVAILABLE, True), kept.stderr
+
+
+def test_a_message_of_another_locale_is_read() -> None:
     assert said_as_argument(os.fsdecode("Zoë ✓".encode())) == "Zoë ✓"
     assert said_as_argument("Zo\udcc3\udcab") == "Zoë"  # as Python gives it in the locale C
 
@@ -283,6 +302,7 @@ def test_a_docker_that_is_not_there_is_a_tool_that_is_missing() -> None:
         ("limits.max_turn=3", "did you mean limits.max_turns"),
         ('limits={"turns_max": 3}', "there are total_ms"),
         ("foo=1", "there are model"),
+        ("max_turns=1", "did you mean limits.max_turns"),
     ],
 )
 def test_a_parameter_that_does_not_exist_is_refused_with_what_was_perhaps_meant(assignment: str, advice: str) -> None:

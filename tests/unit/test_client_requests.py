@@ -16,7 +16,7 @@ from agentstream.consumers.client import (
     SubmittedRun,
 )
 from agentstream.consumers.client.errors import in_words
-from agentstream.consumers.client.requests import RequestOptions, prepare, request_of
+from agentstream.consumers.client.requests import Content, RequestOptions, cancel_of, prepare, request_of
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.errors import ErrorCode, Problem
 from agentstream.schemas.messages import Message
@@ -74,6 +74,10 @@ def test_a_run_id_of_the_callers_own_is_kept_and_names_the_session_too() -> None
     assert (request.id, request.session_id) == ("mine", "mine")
 
 
+def _nested(depth: int) -> object:
+    return [_nested(depth - 1)] if depth else 0
+
+
 @pytest.mark.parametrize(
     ("content", "options", "where"),
     [
@@ -83,6 +87,7 @@ def test_a_run_id_of_the_callers_own_is_kept_and_names_the_session_too() -> None
         ("hi", {"run_id": "../x"}, "id"),
         ("hi", {"parameters": {"model": "no slash"}}, "parameters.model"),
         ("hi", {"ttl_ms": "5"}, "ttl_ms"),
+        ("hi", {"parameters": {"harness": {"kind": "pi", "options": {"a": _nested(99)}}}}, "nested more than 64 deep"),
     ],
 )
 def test_what_no_worker_would_accept_is_refused_before_it_is_sent(
@@ -96,6 +101,89 @@ def test_an_option_that_a_request_does_not_have_is_refused() -> None:
     options = cast("RequestOptions", {"session_id": "s", "tools": ["bash"]})
     with pytest.raises(RequestRefused, match=r"`tools` is no option of a request.*go into `parameters`"):
         request_of("hi", options)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"foo": 1}, "parameters.foo: there is no such parameter; there are model, "),
+        ({"modle": "a/b"}, "parameters.modle: there is no such parameter; did you mean model?"),
+        ({"max_turns": 3}, "parameters.max_turns: there is no such parameter; did you mean limits.max_turns?"),
+        (
+            {"limits": {"max_turn": 3}},
+            "parameters.limits.max_turn: there is no such parameter; did you mean limits.max_turns?",
+        ),
+    ],
+)
+def test_a_parameter_that_would_have_no_effect_is_refused(parameters: dict[str, object], why: str) -> None:
+    # Workers ignore what they do not know: a run with a typo in its limits had none, and nobody was told.
+    with pytest.raises(RequestRefused) as refused:
+        request_of("hi", {"parameters": parameters})
+    assert str(refused.value).startswith(f"not a valid request: {why}")
+
+
+@pytest.mark.parametrize(
+    ("message", "where"),
+    [
+        (
+            {"role": "user", "contnet": "hi"},
+            "messages.1.contnet: there is no such field; did you mean messages.1.content?",
+        ),
+        ({"role": "user", "content": "hi", "images": ["x"]}, "messages.1.images"),
+        ({"role": "user", "parts": [{"type": "text", "content": "hi", "lang": "en"}]}, "messages.1.parts.0.lang"),
+    ],
+)
+def test_a_field_of_a_callers_message_that_no_agent_would_see_is_refused(
+    message: dict[str, object], where: str
+) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        request_of([{"role": "user", "content": "before"}, message], {})
+    assert str(refused.value).startswith(f"not a valid request: {where}")
+
+
+def test_what_a_newer_worker_has_said_may_have_fields_that_this_client_does_not_know() -> None:
+    said = {"role": "assistant", "parts": [{"type": "text", "content": "hello", "signature": "…"}], "mood": "good"}
+    assert request_of([said, {"role": "user", "content": "hi"}], {}).messages[0].text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "place"),
+    [
+        ("half an emoji: \ud83d", {}, "messages.0.parts.0.content"),
+        ([Message.of_text("assistant", "\ud800"), {"role": "user", "content": "hi"}], {}, "messages.0.parts.0.content"),
+        ("hi", {"session_id": "s\ud800"}, "session_id"),
+        ("hi", {"metadata": {"a": "\ud800"}}, "metadata.a"),
+        ("hi", {"metadata": {"\ud800": "a"}}, "metadata.?"),
+        ("hi", {"trace_target": "\ud800"}, "trace_target"),
+        ("hi", {"parameters": {"agents_md": "\ud800"}}, "parameters.agents_md"),
+        (
+            "hi",
+            {"parameters": {"harness": {"kind": "pi", "options": {"a": ["\ud800"]}}}},
+            "parameters.harness.options.a.0",
+        ),
+        (
+            "\N{REPLACEMENT CHARACTER}",
+            {"parameters": {"harness": {"kind": "pi", "options": {"\ud800": 1}}}},
+            "parameters.harness.options",
+        ),
+    ],
+)
+def test_what_utf8_has_no_place_for_is_refused_and_not_sent_as_something_else(
+    content: Content, options: RequestOptions, place: str
+) -> None:
+    # It arrived as U+FFFD: the agent was asked something else.
+    with pytest.raises(RequestRefused) as refused:
+        prepare(content, options)
+    assert str(refused.value) == rf"not a valid request: {place}: a lone surrogate such as \ud800 is no character"
+
+
+def test_a_replacement_character_is_a_character() -> None:
+    assert request_of("\N{REPLACEMENT CHARACTER}", {}).messages[0].text == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_why_a_run_is_cancelled_must_be_text_too() -> None:
+    with pytest.raises(RequestRefused, match=r"^reason: a lone surrogate"):
+        cancel_of("r", "\udcff", None)
 
 
 def test_a_client_wants_to_know_where_the_brokers_are() -> None:

@@ -73,6 +73,8 @@ def test_a_line_says_what_it_needs_and_the_command_line_says_the_rest() -> None:
             {"message": "a", "parameters": {"tols": []}},
             "tols: there is no such parameter; did you mean tools",
         ),
+        ({"messages": [{"role": "user", "content": "a", "image": "b"}]}, "messages.0.image: there is no such field"),
+        (b'{"message": "\\ud800"}', "message: a lone surrogate such as \\ud800 is no character"),
         ({"message": "a", "metadata": []}, "metadata: must be an object"),
         ({"message": "a", "model": "nonsense"}, "parameters.model: "),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last message must be from `user` or `tool`"),
