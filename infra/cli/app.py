@@ -115,10 +115,14 @@ def cancel(
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the result.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """End a run as cancelled, whether it runs, waits, or is still to be sent. One that has ended is not changed."""
-    from agentstream.infra.cli.cancelling import run_cancel
+    """End a run as cancelled, whether it runs, waits, or is still to be sent. One that has ended is not changed.
 
-    run_cancel(context.obj, run_id, reason, wait_s=timeout if wait else None, as_json=as_json)
+    Says where the run is. Exit code 1 if it has ended, and not as cancelled, or is not on the log.
+    """
+    from agentstream.infra.cli.cancelling import Wanted, run_cancel
+
+    wanted = Wanted(run_id=run_id, reason=reason, wait_s=timeout if wait else None, as_json=as_json)
+    run_cancel(context.obj, wanted)
 
 
 @app.command(epilog=examples("where"))

@@ -84,6 +84,22 @@ async def test_a_run_is_found_wherever_it_is(terminal: Terminal, topics: str) ->
         again = await terminal.type("cancel", second, "--wait")
         assert (again.code, again.out) == (1, f"{second}\tcompleted\n")
         assert "had ended before" in again.err
+        late = await terminal.type("cancel", second)
+        assert (late.code, late.out) == (1, f"{second}: it has ended: completed\n")
+        twice = await terminal.type("cancel", first)
+        assert (twice.code, twice.out) == (0, f"{first}: it has ended: cancelled\n")
+
+
+async def test_whoever_does_not_wait_for_a_cancelled_run_is_told_where_it_is(terminal: Terminal) -> None:
+    run_id = await ask(terminal, text="words")
+    asked = await terminal.type("cancel", run_id)
+    assert (asked.code, asked.err) == (0, "")
+    how = f"no worker has read it yet; `agentstream where {run_id}` says how it ends"
+    assert asked.out == f"asked to cancel {run_id}: {how}\n"
+    told = await terminal.type("cancel", run_id, "--json")
+    assert (told.code, json.loads(told.out)["where"]["state"]) == (0, "unread")
+    async with terminal.worker():
+        assert (await until_state(terminal, run_id, "finished"))["status"] == "cancelled"
 
 
 async def test_a_run_that_nobody_sent_is_not_found_and_why_that_may_be_is_said(terminal: Terminal) -> None:
@@ -93,6 +109,9 @@ async def test_a_run_that_nobody_sent_is_not_found_and_why_that_may_be_is_said(t
     assert "retention" in nowhere.out
     early = await terminal.type("cancel", "nobody", "--wait", "--timeout", "1")
     assert (early.code, "it will be cancelled if it comes" in early.err) == (4, True)
+    unknown = await terminal.type("cancel", "nobody")
+    assert (unknown.code, unknown.out) == (1, "asked to cancel nobody\n")
+    assert unknown.err == "nobody is not on the log; it will be cancelled if it comes\n"
     refused = await terminal.type("cancel", "no id")
     elsewhere = Terminal(home=terminal.home, variables={**terminal.variables, "AGENTSTREAM_TOPIC_PREFIX": "elsewhere."})
     untold = await elsewhere.type("cancel", "nobody")
