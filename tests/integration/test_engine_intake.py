@@ -10,7 +10,7 @@ import pytest
 from agentstream.consumers import claim as claims_module
 from agentstream.schemas.headers import last_wins
 from tests.support.cluster import Cluster, cluster_of
-from tests.support.frames import Api
+from tests.support.frames import Api, Call
 from tests.support.gated import GatedHarness
 from tests.support.history import claims
 from tests.support.proxy import KafkaProxy
@@ -28,6 +28,12 @@ async def outlive_the_session(proxy: KafkaProxy) -> None:
     await proxy.until_made(Api.HEARTBEAT, "a", 10, since=len(proxy.calls))
 
 
+def joined_or_left(proxy: KafkaProxy, since: int) -> list[Call]:
+    """Every join and leave of a member. Before it is one, a join is refused for the member id, and on a fresh broker
+    another one: the coordinator that was just named does not hold its part of the new offsets topic yet."""
+    return [*proxy.made(Api.JOIN_GROUP, "a", since=since), *proxy.made(Api.LEAVE_GROUP, "a", since=since)]
+
+
 async def test_a_run_longer_than_the_session_and_the_poll_interval_costs_no_membership(
     cluster: Cluster, proxy: KafkaProxy
 ) -> None:
@@ -37,13 +43,14 @@ async def test_a_run_longer_than_the_session_and_the_poll_interval_costs_no_memb
     plan = replace(quick(plan_of(cluster, harness, through=proxy.bootstrap_servers)), max_in_flight=1)
     async with working(plan) as worker:
         await worker.owns()
+        a_member = len(proxy.calls)
         poll_at_least_every(worker, 1.0)
         await cluster.submit("long")
         await harness.started("long")
         await outlive_the_session(proxy)
         await harness.finished("long")
         await cluster.tail.all_results("long")
-        assert len(proxy.made(Api.JOIN_GROUP, "a")) <= 2  # the second is for the member id
+        assert joined_or_left(proxy, a_member) == []
         await worker.stop()
     assert len(harness.of("long")) == 1
     assert len(claims(await cluster.history())) == 1
@@ -58,6 +65,7 @@ async def test_a_full_worker_pauses_and_keeps_its_membership(cluster: Cluster, p
     ids = [f"run-{number}" for number in range(60)]
     async with working(plan) as worker:
         claim = await worker.owns()
+        a_member = len(proxy.calls)
         poll_at_least_every(worker, 1.0)
         # 16 may wait for each slot. 60 kB each: a fetch brings four of them, and one more may be under way.
         for run_id in ids:
@@ -65,7 +73,7 @@ async def test_a_full_worker_pauses_and_keeps_its_membership(cluster: Cluster, p
         await worker.full()
         await outlive_the_session(proxy)
         assert worker.held < 30
-        assert len(proxy.made(Api.JOIN_GROUP, "a")) <= 2
+        assert joined_or_left(proxy, a_member) == []
         harness.finish_all()
         await cluster.tail.all_results(*ids)
         await worker.stop()
