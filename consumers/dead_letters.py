@@ -4,11 +4,13 @@ DeadLetters.read(Selection, start) -> DeadLetter …, Problem for a record of an
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers import Expired, Read, TopicReader
+from agentstream.consumers.readers.by_time import by_time
 from agentstream.consumers.readers.tail import Tail, TopicMissing
 from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.dead_letters import DeadLetter, decode_dead_letter
@@ -110,17 +112,25 @@ class DeadLetters:
     async def read(
         self, selection: Selection, start: Mapping[int, int] | None = None
     ) -> AsyncGenerator[Found | Expired, None]:
-        """Everything up to the topic's end as it is now. `start`: offsets by partition; None: where `bounds` begin."""
+        """Everything up to the topic's end as it is now, oldest first: by timestamp, in a partition by offset.
+
+        `start`: offsets by partition; None: where `bounds` begin.
+        """
         if start is None:
             start = {number: bounds.first for number, bounds in (await self.bounds(selection)).items()}
-        async with TopicReader(self._connection, self.topic, decode_dead_letter, start=start, until_end=True) as reader:
-            async for found in reader:
-                if isinstance(found, Expired):
-                    yield found
-                    continue
-                if selection.offset is not None and found.record.position.offset > selection.offset:
-                    return
-                yield _found(found, selection)
+        tail = Tail(lambda: tail_consumer(self._connection, read_committed=True), self.topic)
+        await tail.open()
+        try:
+            async with aclosing(by_time(tail, start, await tail.ends(start))) as records:
+                async for found in records:
+                    if isinstance(found, Expired):
+                        yield found
+                        continue
+                    if selection.offset is not None and found.position.offset > selection.offset:
+                        return
+                    yield _found(found, selection)
+        finally:
+            await tail.close()
 
     async def original(self, letter: DeadLetter) -> Record | None:
         """The record of a dead letter: its own copy, or for a truncated one what its coordinates lead to.
@@ -145,11 +155,11 @@ class DeadLetters:
         return None
 
 
-def _found(read: Read[DeadLetter], selection: Selection) -> Found:
-    if not isinstance(read.value, DeadLetter):
-        return Found(record=read.record, letter=None, broken=read.value.detail)
-    meant = selection.holds(read.value, read.record)
-    return Found(record=read.record, letter=read.value if meant else None)
+def _found(record: Record, selection: Selection) -> Found:
+    letter = decode_dead_letter(record)
+    if not isinstance(letter, DeadLetter):
+        return Found(record=record, letter=None, broken=letter.detail)
+    return Found(record=record, letter=letter if selection.holds(letter, record) else None)
 
 
 def _ms(instant: datetime) -> int:

@@ -142,11 +142,11 @@ class Tail:
         if self._consumer is not None:
             self._consumer.pause(*self._names(self.positions))
 
-    def resume(self) -> None:
-        """Read from the positions."""
+    def resume(self, partitions: Iterable[int] | None = None) -> None:
+        """Read from the positions; of these partitions alone, until a new connection reads all of them."""
         self._paused = False
         if self._consumer is not None:
-            self._consumer.resume(*self._names(self.positions))
+            self._consumer.resume(*self._names(self.positions if partitions is None else partitions))
 
     async def poll(self, seconds: float) -> list[Record | Expired]:
         """What came, maybe nothing after `seconds`. Raises TopicAuthorizationFailedError.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 
 from agentstream.consumers.coordinator import NO_OFFSET, CoordinatorError, GroupCoordinator
 from agentstream.consumers.dead_letters import DeadLetters, Found
@@ -65,19 +66,20 @@ class Redriver:
         start = await self._start()
         await self._settle_doubt(start)
         self._batches = {number: Batch(next_offset=offset) for number, offset in start.items()}
-        async for found in self._letters.read(plan.selection, start):
-            if isinstance(found, Expired):
-                self.counts.expired += found.resumed_at - found.expected
-                continue
-            if found.record.position.offset >= self._ends[found.record.position.partition]:
-                # Too new for `until`: passed over now, it would never be sent under this name.
-                continue
-            batch = self._batches[found.record.position.partition]
-            await self._look(found, batch)
-            if batch.is_full(plan.batch):
-                await self._flush(found.record.position.partition)
-            if plan.max_count is not None and self._taken >= plan.max_count:
-                break
+        async with aclosing(self._letters.read(plan.selection, start)) as all_found:
+            async for found in all_found:
+                if isinstance(found, Expired):
+                    self.counts.expired += found.resumed_at - found.expected
+                    continue
+                if found.record.position.offset >= self._ends[found.record.position.partition]:
+                    # Too new for `until`: passed over now, it would never be sent under this name.
+                    continue
+                batch = self._batches[found.record.position.partition]
+                await self._look(found, batch)
+                if batch.is_full(plan.batch):
+                    await self._flush(found.record.position.partition)
+                if plan.max_count is not None and self._taken >= plan.max_count:
+                    break
         for partition in self._batches:
             await self._flush(partition)
 

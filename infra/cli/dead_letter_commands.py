@@ -15,7 +15,7 @@ dead_letters_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Most = Annotated[int | None, typer.Option("--max", min=1, help="So many at most.")]
+Most = Annotated[int | None, typer.Option("--max", min=1, help="So many at most, the oldest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts, one object a line.")]
 
 
@@ -27,7 +27,7 @@ def list_command(
     most: Most = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters, oldest first within a partition."""
+    """List dead letters, oldest first."""
     from agentstream.infra.cli.dead_letters import list_letters
 
     list_letters(context.obj, asked, most=most, as_json=as_json)

@@ -17,7 +17,7 @@ from agentstream.consumers.readers import Expired
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
-from agentstream.infra.cli.instants import instant
+from agentstream.infra.cli.instants import window
 from agentstream.infra.cli.screen import Screen, styled
 from agentstream.infra.printable import escaped, one_line
 from agentstream.schemas.dead_letters import DeadLetter
@@ -33,11 +33,12 @@ def selection_of(asked: Asked, now: datetime) -> Selection:
         fail("--offset wants --partition too", USAGE)
     if bad := [header for header in asked.headers if "=" not in header]:
         fail(f"--header {bad[0]}: must be name=value", USAGE)
+    since, until = window(asked.since, asked.until, now)
     return Selection(
         codes=frozenset(asked.codes),
         session=asked.session,
-        since=instant("--since", asked.since, now),
-        until=instant("--until", asked.until, now),
+        since=since,
+        until=until,
         headers=tuple((name, value) for name, _, value in (header.partition("=") for header in sorted(asked.headers))),
         partition=asked.partition,
         offset=asked.offset,

@@ -22,6 +22,14 @@ def instant(option: str, text: str | None, now: datetime) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+def window(since: str | None, until: str | None, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """What `--since` and `--until` mean. Raises CommandError, also where nothing lies between."""
+    begin, end = instant("--since", since, now), instant("--until", until, now)
+    if begin is not None and end is not None and begin >= end:
+        fail(f"--since {since} --until {until}: nothing lies between; --until must be later", USAGE)
+    return begin, end
+
+
 def duration(option: str, text: str | None) -> float | None:
     """Seconds that an option's text means. Raises CommandError."""
     if text is None:

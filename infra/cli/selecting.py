@@ -10,7 +10,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from agentstream.consumers.replay.recording.selection import OUTCOMES, Outcome, Selection
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.instants import instant
+from agentstream.infra.cli.instants import window
 from agentstream.schemas.errors import ErrorCode
 
 _OFFSET = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
@@ -56,9 +56,7 @@ class Typed:
         outcomes: frozenset[Outcome] = frozenset(
             outcome for outcome in OUTCOMES if outcome in _known("--status", self.statuses, OUTCOMES)
         )
-        since, until = instant("--since", self.since, now), instant("--until", self.until, now)
-        if since is not None and until is not None and since >= until:
-            fail("--until must be later than --since", USAGE)
+        since, until = window(self.since, self.until, now)
         return Selection(
             since=since,
             until=until,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -219,6 +220,34 @@ async def test_at_most_so_many_and_the_next_time_the_rest(wide: Cluster) -> None
     sent = [(await redrive(replace(plan(wide), max_count=2)))[0].sent for _ in range(4)]
     assert sent == [2, 2, 1, 0]
     assert sorted(line.headers["dlq-redrive-of"] for line in await sent_again(wide)) == [*"abcde"]
+
+
+async def died(cluster: Cluster, *deaths: tuple[int, int, str]) -> None:
+    """Write dead letters: partition, seconds ago, run id."""
+    now = time.time_ns() // 1_000_000
+    async with idempotent_producer(cluster.connection, max_request_size=MAX_REQUEST_BYTES) as producer:
+        for partition, ago, run_id in deaths:
+            origin = {"topic": cluster.topics.invoke_requests, "partition": str(partition), "offset": "0"}
+            headers = [(f"__dlq.errors.{name}", value.encode()) for name, value in origin.items()]
+            headers += [("dlq-error-code", b"rate_limited"), ("dlq-run-id", run_id.encode())]
+            await producer.send_and_wait(
+                cluster.topics.dead_letters,
+                asking(run_id),
+                partition=partition,
+                timestamp_ms=now - ago * 1000,
+                headers=headers,
+            )
+
+
+@pytest.mark.parametrize("other", [0, 1])
+async def test_the_oldest_come_first_whatever_partition_they_lie_in(wide: Cluster, other: int) -> None:
+    # One partition was read after the other: `--max 1` showed, and sent again, that of yesterday before that of May.
+    one = 1 - other
+    await died(wide, (one, 50, "b"), (one, 40, "c"), (one, 20, "e"), (other, 60, "a"), (other, 30, "d"))
+    assert [letter.run_id for letter in await letters(wide)] == [*"abcde"]
+    for expected in ("a", "b"):
+        counts, steps = await redrive(replace(plan(wide), max_count=1))
+        assert (counts.sent, [step.run_id for step in steps]) == (1, again([expected]))
 
 
 async def test_filters_choose_by_code_session_header_and_place(cluster: Cluster) -> None:
