@@ -87,7 +87,7 @@ def check_tools(
         note(f"AGENTSTREAM_TOOLS does not allow {named}: these runs end as tool_not_allowed")
 
 
-def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -> None:
+def check_models(needs: Needs, settings: Settings, budget: Budget, *, runs: int, note: Note) -> None:
     """Refuse a replay of which no run can ask its model, or a bound on money that cannot hold."""
     config = config_without_harnesses(settings)
     lacking: Counter[str] = Counter()
@@ -107,7 +107,8 @@ def check_models(needs: Needs, settings: Settings, budget: Budget, note: Note) -
             USAGE,
         )
     if lacking:
-        note(f"{lacking.total():,} of {counted(total, 'run')} will fail: there are no {missing} here")
+        # Of all: some ask no model, and a number of those that do is found nowhere else.
+        note(f"{lacking.total():,} of {counted(runs, 'run')} will fail: there are no {missing} here")
     if budget.max_cost is not None and not priced:
         fail(
             "--max-cost cannot hold: nobody knows what these runs cost; give the credentials input_price and "

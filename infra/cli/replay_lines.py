@@ -90,7 +90,8 @@ def _document(directory: ReplayDirectory, tally: Tally) -> dict[str, JsonValue]:
 
 
 def _lines(directory: ReplayDirectory, tally: Tally) -> Iterator[str]:
-    yield f"{counted(tally.finished, 'run')}: {tally.completed:,} completed, {tally.diverged:,} diverged"
+    ends = f"{tally.completed:,} completed, {tally.finished - tally.completed:,} did not"
+    yield f"{counted(tally.finished, 'run')}: {ends}; {tally.diverged:,} diverged"
     yield f"tools: {tally.tools_from_recording:,} answered from the recording, {tally.tools_real:,} really ran"
     for code, count in tally.codes.most_common():
         yield f"  {code}: {count:,}"

@@ -145,7 +145,7 @@ def _checked(
     check_tools(needs, terms, settings, runs=len(recording), own_worker=wanted.own_worker, note=note)
     check_tapes(needs, len(recording), terms, note)
     if terms.mode != "frozen" and wanted.own_worker:
-        check_models(needs, settings, wanted.budget, note)
+        check_models(needs, settings, wanted.budget, runs=len(recording), note=note)
     return frozenset(needs.tools)
 
 

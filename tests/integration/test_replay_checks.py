@@ -64,6 +64,15 @@ async def test_a_model_without_credentials_is_said_before_the_first_run(tmp_path
     assert "set OPENAI_API_KEY or ANTHROPIC_API_KEY" in err
 
 
+async def test_runs_that_will_fail_are_counted_of_all(tmp_path: Path) -> None:
+    # Of 23 runs it said `1 of 7`: 16 of them asked no model.
+    named: Mapping[str, JsonValue] = {"model": "openai/gpt-5-mini", "credentials": "team"}
+    played: Mapping[str, JsonValue] = {"harness": {"kind": "scripted", "options": {"text": "hi"}}}
+    terminal = await _cases(tmp_path, {}, named, played, environment={})
+    _, err = await terminal.said("--mode", "hybrid", "--limit", "1", code=2)
+    assert "1 of 3 runs will fail: there are no credentials named team here\n" in err
+
+
 async def test_a_bound_on_money_is_refused_where_no_price_is_known(tmp_path: Path) -> None:
     terminal = await _cases(tmp_path, {}, environment={})
     _, err = await terminal.said("--max-cost", "5", code=2)

@@ -23,7 +23,7 @@ async def test_what_was_finished_before_the_end_came_is_not_played_again(
 @pytest.mark.parametrize("option", ["--limit", "--max-runs"])
 async def test_a_bound_that_is_reached_ends_with_2_and_a_word_about_it(terminal: Terminal, option: str) -> None:
     out, err = await terminal.said("--mode", "frozen", option, "4", code=2)
-    assert "4 runs: 4 completed, 0 diverged" in out
+    assert "4 runs: 4 completed, 0 did not; 0 diverged" in out
     assert "not complete: stopped at 4 runs" in err
     assert len(terminal.finished()) == 4
     await terminal.said("--mode", "frozen", option, "6", code=2)
@@ -33,7 +33,7 @@ async def test_a_bound_that_is_reached_ends_with_2_and_a_word_about_it(terminal:
 async def test_the_first_divergence_is_shown(terminal: Terminal) -> None:
     changed = ("--harness", "scripted", "--set", 'harness.options.text="x"', "--set", "harness.options.delay_ms=0")
     out, _ = await terminal.said("--mode", "frozen", *changed)
-    assert "12 runs: 0 completed, 12 diverged" in out
+    assert "12 runs: 0 completed, 12 did not; 12 diverged" in out
     assert "after 0 steps: another text" in out
 
 
