@@ -76,6 +76,7 @@ class Conversation:
         self._talking = AsyncExitStack()
         self._client: AgentClient
         self._run: Run | None = None
+        self._answering: asyncio.Task[object] | None = None
         self._stopping = False
         self._stopped: str | None = None
         self.session: AgentSession
@@ -96,7 +97,11 @@ class Conversation:
         await self._begin(self._client.session(continued_session, history=found.messages, **self._options))
 
     async def close(self) -> None:
-        """Leave; a run that is still under way is cancelled."""
+        """Leave; a run that is under way, or on its way to the brokers, is cancelled."""
+        # First: a request whose acknowledgement was still to come found a client that was closed, and its run went on.
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.wait([self._answering])
         await self._talking.aclose()
         await self._stack.aclose()
 
@@ -112,6 +117,7 @@ class Conversation:
     async def answer(self, text: str) -> bool:
         """Say it, and show the answer. Whether it was answered."""
         self._stopping = False
+        self._answering = asyncio.current_task()
         try:
             result = await self._answered(text)
         except RunTimeout as error:
@@ -124,6 +130,8 @@ class Conversation:
         else:
             self._show(result)
             return result.status == "completed"
+        finally:
+            self._answering = None
         return False
 
     async def _answered(self, text: str) -> InvokeResult:

@@ -1,5 +1,6 @@
 """`agentstream chat`, from a pipe and on a real terminal, and `invoke --continue`, against a real Kafka."""
 
+import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -8,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from agentstream.infra.cli.calling import Where
+from agentstream.infra.cli.chatting import ChatManner, Conversation
+from agentstream.infra.cli.context import Cluster as NamedCluster
+from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import NO_BROKER
+from agentstream.producers.connection import KafkaConnection
 from tests.conftest import PrivateKafka
 from tests.integration.test_cli import Terminal, scripted, scripted_worker, until_said
 from tests.support.asked import asked_with
 from tests.support.cluster import Cluster, cluster_of
+from tests.support.frames import Api
+from tests.support.proxy import Hold, KafkaProxy
 from tests.support.pty_session import CTRL_C, CTRL_D, ENTER, UP, PtySession, on_a_terminal
-from tests.support.waiting import patience
+from tests.support.waiting import eventually, patience
 
 
 @pytest.fixture
@@ -235,6 +243,29 @@ async def test_ctrl_c_ends_a_chat_that_reads_a_pipe_and_cancels_what_is_under_wa
             _, err = await chat.communicate()
         assert (chat.returncode, b"Traceback" in err) == (130, False), err
         await cluster.tail.until(lambda: [each.status for each in cluster.tail.results] == ["cancelled"])
+
+
+async def test_who_leaves_a_chat_while_it_sends_a_request_has_its_run_cancelled(kafka: str, cluster: Cluster) -> None:
+    # The worker had the request before the chat had its acknowledgement: the client was closed, and the run went on.
+    async with KafkaProxy(kafka) as proxy:
+        connection = KafkaConnection(bootstrap_servers=proxy.bootstrap_servers, client_id="chat")
+        where = Where(cluster=NamedCluster(connection=connection, topics=cluster.topics), max_request_bytes=100_000)
+        conversation = Conversation(where, {}, ChatManner(timeout=60, accept_gaps=False), Screen())
+        try:
+            await conversation.open(None)
+            acknowledgement = proxy.on(Api.PRODUCE, do=Hold.ANSWER)
+            answer = asyncio.create_task(conversation.answer("one"))
+            await acknowledgement.hit()
+        finally:
+            leaving = asyncio.create_task(conversation.close())
+            await eventually(lambda: answer.cancelling() > 0, "it is no longer waited for")
+            acknowledgement.lift()
+            await leaving
+    assert answer.cancelled()
+    assert (await cluster.end_of(cluster.topics.invoke_requests), await cluster.end_of(cluster.topics.control)) == (
+        1,
+        1,
+    )
 
 
 async def test_a_broker_that_dies_between_two_turns_is_said_and_the_turn_is_asked_when_it_is_back(
