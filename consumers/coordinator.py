@@ -15,9 +15,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
+from agentstream.producers.answers import expect_answers
 from agentstream.producers.connection import KafkaConnection
 
+ANSWER_SECONDS = 5.0
+"""Short, so that a broker that died is noticed here before the session times out."""
 ASK_SECONDS = 10.0
+"""In all, with the search for the coordinator. Longer than an answer, or nobody would close what gave none: cut off a
+moment before each time-out of aiokafka's, a worker asked over a forgotten connection for ever."""
 NO_OFFSET = -1
 _REBALANCING = frozenset({22, 25, 27})
 """ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS."""
@@ -49,8 +54,8 @@ class GroupCoordinator:
 
     def __init__(self, connection: KafkaConnection, group_id: str) -> None:
         options = connection.client_options()
-        # Short, so that a broker that died is noticed here before the session times out.
-        self._client = AIOKafkaClient(**options, request_timeout_ms=int(ASK_SECONDS * 1000))
+        self._client = AIOKafkaClient(**options)
+        expect_answers(self._client, connection, ANSWER_SECONDS)
         self._group_id = group_id
         self._node: int | None = None
 

@@ -1,27 +1,37 @@
 """The one file that knows aiokafka's consumer: how each kind is built."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from agentstream.consumers.lenient import Unreadable, be_lenient
+from agentstream.producers.answers import ANSWER_SECONDS, expect_answers
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.kafka import close_connections
 from agentstream.schemas.records import Position, Record
 
 STOP_SECONDS = 5.0
+FOLLOWER_SESSION_MS = 10_000
+REBALANCE_MARGIN_SECONDS = 5.0
+"""Brokers answer a join once all members have joined, or the time-out of the session is over."""
 FETCH_BYTES_PER_PARTITION = 256 * 1024
 """`pause()` throws prefetched data away, so little is fetched ahead. A larger record still comes, alone."""
+_FETCHES = {FetchRequest.API_KEY: 40.0}
+"""Fetches of many partitions bring up to 50 MiB: cut short on a slow line, they would come to nothing each time."""
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
     """aiokafka's consumer, whose `getmany` no record can break: see `lenient`. The rest of the code knows this name."""
 
-    def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **options)
+    def __init__(self, connection: KafkaConnection, *, answers: Mapping[int, float] = _FETCHES, **options: Any) -> None:
+        """`answers`: how many seconds to wait for which, by API key, where it is not as for all others."""
+        super().__init__(**connection.client_options(), **options)
+        expect_answers(self._client, connection, others=answers)
         self.unreadable: dict[TopicPartition, Unreadable] = {}
         """Where it could not read on. Whoever polls looks here, and pauses what he finds: it is fetched again."""
 
@@ -43,7 +53,8 @@ def group_consumer(
     ours to set, since a loading coordinator reads as "no committed offset" (37 duplicates when believed).
     """
     return Consumer(
-        **connection.client_options(),
+        connection,
+        answers=_of_a_member(session_timeout_ms),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
@@ -61,15 +72,29 @@ def follower(connection: KafkaConnection, group_id: str) -> Consumer:
     Whoever follows may take hours over what he was given: only its heartbeats say that it lives.
     """
     return Consumer(
-        **connection.client_options(),
+        connection,
+        answers=_of_a_member(FOLLOWER_SESSION_MS),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",
         partition_assignment_strategy=(own_sticky_assignor(),),
+        session_timeout_ms=FOLLOWER_SESSION_MS,
         max_poll_interval_ms=24 * 3_600_000,
         max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
     )
+
+
+def _of_a_member(session_timeout_ms: int) -> dict[int, float]:
+    """How long a member of a group waits for what: a heartbeat over a forgotten connection must leave time for another
+    one before the session is over."""
+    rebalance = session_timeout_ms / 1000 + REBALANCE_MARGIN_SECONDS
+    return {
+        **_FETCHES,
+        JoinGroupRequest.API_KEY: rebalance,
+        SyncGroupRequest.API_KEY: rebalance,
+        HeartbeatRequest.API_KEY: min(ANSWER_SECONDS, session_timeout_ms / 2000),
+    }
 
 
 def own_sticky_assignor() -> type[StickyPartitionAssignor]:
@@ -87,7 +112,8 @@ def log_consumer(connection: KafkaConnection, *, read_committed: bool = True, fr
     `from_start` says where it goes on when its position has left the log: the log's beginning, or its end.
     """
     return Consumer(
-        **connection.client_options(),
+        connection,
+        answers={},
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest" if from_start else "latest",
@@ -99,7 +125,7 @@ def log_consumer(connection: KafkaConnection, *, read_committed: bool = True, fr
 def tail_consumer(connection: KafkaConnection, *, read_committed: bool, fetch_bytes: int = 1024 * 1024) -> Consumer:
     """A reader without a group, not started, whose position never jumps by itself: what expired unread is raised."""
     return Consumer(
-        **connection.client_options(),
+        connection,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",

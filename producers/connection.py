@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
+from weakref import WeakSet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,8 @@ class KafkaConnection:
     """For PLAIN and SCRAM; a secret."""
     sasl_oauth_token_provider: Any = field(default=None, repr=False)
     """An aiokafka AbstractTokenProvider, for OAUTHBEARER."""
+    clients: WeakSet[Any] = field(default_factory=WeakSet, init=False, repr=False, compare=False)
+    """The aiokafka clients that were made with it: what one of them learns of a broker, it tells the others."""
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes."""

@@ -7,6 +7,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
+from agentstream.producers.answers import expect_answers
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.next_transaction import begin_promptly
 
@@ -39,6 +40,7 @@ def transactional_producer(
         max_request_size=max_request_size,
         max_batch_size=max_request_size,
     )
+    expect_answers(producer.client, connection)
     begin_promptly(producer._sender)
     _end_quietly(producer._message_accumulator)
     return producer
@@ -62,12 +64,14 @@ def idempotent_producer(connection: KafkaConnection, *, max_request_size: int) -
 
     Without idempotence 2, 2 and 5 deltas were duplicated by three broker kills; with it none.
     """
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         **connection.client_options(),
         enable_idempotence=True,
         max_request_size=max_request_size,
         max_batch_size=max_request_size,
     )
+    expect_answers(producer.client, connection)
+    return producer
 
 
 class ProducerOwner:

@@ -6,7 +6,7 @@ the partition's former owner. With one id per *process* the same faults gave 15 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,11 +26,18 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agentstream.producers.connection import KafkaConnection
 from agentstream.producers.errors import Fenced, Interrupted, Refused, WriteError
-from agentstream.producers.kafka import TRANSACTION_TIMEOUT_MS, look_at, stop_for_good, transactional_producer
+from agentstream.producers.kafka import (
+    STOP_SECONDS,
+    TRANSACTION_TIMEOUT_MS,
+    look_at,
+    stop_for_good,
+    transactional_producer,
+)
 from agentstream.producers.next_transaction import begin_ahead, why_it_failed
 from agentstream.schemas.records import OutgoingRecord
 
 START_SECONDS = 30.0
+FAILED_STOP_SECONDS = 0.5
 COMMIT_SHARE = 0.75
 """Of the transaction timeout, for all of a transaction: we give up on it before the broker does. A time of 45 s each
 for its records and for its end was 90, and the broker's is 60: what it had ended by itself looked like a new owner."""
@@ -68,6 +75,7 @@ class ResultWriter:
         self._commit_seconds = COMMIT_SHARE * transaction_timeout_ms / 1000
         self._deadline: float | None = None
         """Of the transaction that was begun."""
+        self._failed = False
         self._producer = transactional_producer(
             connection,
             transactional_id,
@@ -77,13 +85,18 @@ class ResultWriter:
 
     async def open(self) -> Self:
         """Start, fence the partition's former owner and settle its transaction. Raises WriteError."""
-        async with _translated(asyncio.get_running_loop().time() + START_SECONDS, in_doubt=False):
-            await self._producer.start()
+        with self._noting_failure():
+            async with _translated(asyncio.get_running_loop().time() + START_SECONDS, in_doubt=False):
+                await self._producer.start()
         return self
 
     async def close(self) -> None:
-        """End everything, in bounded time; never raises. An open transaction is aborted by the next owner's start."""
-        await stop_for_good(self._producer)
+        """End everything, in bounded time; never raises. An open transaction is aborted by the next owner's start.
+
+        What failed is not waited for: over a connection that was forgotten it took 5 to 15 s in which nobody had a
+        writer, and came to nothing.
+        """
+        await stop_for_good(self._producer, FAILED_STOP_SECONDS if self._failed else STOP_SECONDS)
 
     def begin(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Begin the transaction of the next `commit` now, and do not wait for it: records are on their way to these
@@ -104,6 +117,10 @@ class ResultWriter:
         the commit returns OK, the offset moves, and the result is lost. And brokers refuse records while the offset's
         group is being added: side by side, one transaction in eight was tried again 20 ms later.
         """
+        with self._noting_failure():
+            await self._commit(records, offset)
+
+    async def _commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         begun, self._deadline = self._deadline, None
         deadline = begun or asyncio.get_running_loop().time() + self._commit_seconds
         async with _translated(deadline, in_doubt=False):
@@ -117,6 +134,14 @@ class ResultWriter:
                 raise (why_it_failed(self._producer._sender) if begun else None) or error from None
         async with _translated(deadline, in_doubt=True):
             await self._producer.commit_transaction()
+
+    @contextlib.contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError:
+            self._failed = True
+            raise
 
     async def _send_all(self, records: Sequence[OutgoingRecord]) -> None:
         sent = [await self._send(batch, *where) for where, batch in self._batches(records)]

@@ -84,6 +84,11 @@ class KafkaProxy:
         async with patience(), self._changed:
             await self._changed.wait_for(lambda: len(self.made(api, client, since=since)) >= times)
 
+    @property
+    def connections_made(self) -> int:
+        """The number of the newest connection."""
+        return self._count
+
     def open_connections(self, client: str) -> int:
         """How many connections of a client are open now."""
         return sum(connection.client_id == client for connection in self._connections.values())
