@@ -19,6 +19,7 @@ from opentelemetry.trace import Tracer
 
 from agentstream.consumers.client.buffer import MAX_BUFFERED_BYTES
 from agentstream.consumers.client.errors import ClientNotOpen, RunFailed
+from agentstream.consumers.client.outage import Outage
 from agentstream.consumers.client.outputs import Outputs
 from agentstream.consumers.client.recorded import RecordedHistory, Wanted, read_history
 from agentstream.consumers.client.requests import (
@@ -71,20 +72,24 @@ class AgentClient:
         self._connection = connection or KafkaConnection(bootstrap_servers=bootstrap_servers or "")
         self._topics = Topics(prefix=topic_prefix)
         self._max_request_bytes = max_request_bytes
+        self._outage = Outage(self._connection, self._topics)
+        hears = self._outage.hears
         self._sender = RequestSender(
-            self._new_producer, self._topics, max_request_bytes=max_request_bytes, tracer=tracer
+            self._new_producer, self._topics, max_request_bytes=max_request_bytes, tracer=tracer, hears=hears
         )
-        self._all_outputs = Outputs(self._connection, self._topics, max_buffered_bytes=max_buffered_bytes)
+        self._all_outputs = Outputs(self._connection, self._topics, max_buffered_bytes=max_buffered_bytes, hears=hears)
         self._is_open = False
 
     async def __aenter__(self) -> Self:
         await self._sender.open()
+        self._outage.open()
         self._is_open = True
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._is_open = False
         try:
+            await self._outage.close()
             await self._all_outputs.close()
         finally:
             await self._sender.close()

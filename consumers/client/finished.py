@@ -6,6 +6,7 @@ await FinishedRuns(connection, topics).find(partition, run_id, offset) -> Finish
 import asyncio
 from collections import OrderedDict
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from pydantic import ValidationError
 
 from agentstream.consumers.client.errors import in_words
+from agentstream.consumers.client.outage import Hears
 from agentstream.consumers.index import WINDOW
 from agentstream.consumers.kafka import STOP_SECONDS
 from agentstream.consumers.log_scan import LogScan
@@ -53,7 +55,9 @@ class FinishedRuns:
     Keeps 140 bytes of memory for each of the newest WINDOW lines of a partition: 1.4 MB.
     """
 
-    def __init__(self, connection: KafkaConnection, topics: Topics) -> None:
+    def __init__(self, connection: KafkaConnection, topics: Topics, *, hears: Hears = nullcontext) -> None:
+        """`hears`: see `Outage`."""
+        self._hears = hears
         self._connection = connection
         self._topics = topics
         self._scan: LogScan | None = None
@@ -87,7 +91,8 @@ class FinishedRuns:
     async def _to_its_end(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Most callers have their result, and leave, while we still connect: aiokafka, cancelled there, leaves a socket
         open."""
-        task = asyncio.create_task(work, name="look at finished runs")
+        with self._hears():
+            task = asyncio.create_task(work, name="look at finished runs")
         self._at_work.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)

@@ -7,13 +7,14 @@ after 500 ms, so a partition added to those being read would be late by as much.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from agentstream.consumers.client.errors import BrokerUnavailable, TopicsMissing, in_words
+from agentstream.consumers.client.outage import Hears
 from agentstream.consumers.readers.tail import Expired, Tail, TopicMissing
 from agentstream.schemas.codec import decode_events, decode_result
 from agentstream.schemas.errors import Problem
@@ -43,8 +44,16 @@ class Listener:
 class Follower:
     """Follows one topic for many listeners. `close` ends it; everything else opens it as needed."""
 
-    def __init__(self, tail: Tail, *, also_needed: Collection[str], run_id_of: Callable[[Record], str | None]) -> None:
-        """`run_id_of` is asked for records without the header that names their run."""
+    def __init__(
+        self,
+        tail: Tail,
+        *,
+        also_needed: Collection[str],
+        run_id_of: Callable[[Record], str | None],
+        hears: Hears = nullcontext,
+    ) -> None:
+        """`run_id_of` is asked for records without the header that names their run. `hears`: see `Outage`."""
+        self._hears = hears
         self._tail = tail
         self._also_needed = also_needed
         self._run_id_of = run_id_of
@@ -67,7 +76,8 @@ class Follower:
         async with self._asking:
             if self._outdated():
                 asked_at = _now()
-                self._ends = await self._asked()
+                with self._hears():
+                    self._ends = await self._asked()
                 self._ends_at = asked_at
         return dict(self._tail.positions if self.reading else self._ends)
 
@@ -82,7 +92,8 @@ class Follower:
             self._tail.resume()
             self._wanted.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._follow(), name="agent-client follower")
+            with self._hears():
+                self._task = asyncio.create_task(self._follow(), name="agent-client follower")
         try:
             yield positions
         finally:

@@ -4,11 +4,12 @@ However many callers wait, one consumer reads the results and one the deltas.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 from agentstream.consumers.client.finished import FinishedRuns
 from agentstream.consumers.client.follower import Follower, Listener, run_of_events, run_of_result
 from agentstream.consumers.client.lookback import Lookback
+from agentstream.consumers.client.outage import Hears
 from agentstream.consumers.client.run import Feed, Outcome
 from agentstream.consumers.kafka import tail_consumer
 from agentstream.consumers.readers.tail import Tail
@@ -23,12 +24,15 @@ class Outputs:
     Positions are offsets by partition: below everything that is written after they were given.
     """
 
-    def __init__(self, connection: KafkaConnection, topics: Topics, *, max_buffered_bytes: int) -> None:
-        """`max_buffered_bytes` bounds what a feed keeps for a caller who iterates slowly."""
+    def __init__(
+        self, connection: KafkaConnection, topics: Topics, *, max_buffered_bytes: int, hears: Hears = nullcontext
+    ) -> None:
+        """`max_buffered_bytes` bounds what a feed keeps for a caller who iterates slowly. `hears`: see `Outage`."""
+        self._hears = hears
         self._connection = connection
         self._topics = topics
         self._max_buffered_bytes = max_buffered_bytes
-        self.finished = FinishedRuns(connection, topics)
+        self.finished = FinishedRuns(connection, topics, hears=hears)
         self.results = self._follower(topics.assistant_messages, run_of_result, read_committed=True)
         self.deltas = self._follower(topics.stream_deltas, run_of_events, read_committed=False)
 
@@ -73,4 +77,4 @@ class Outputs:
 
     def _follower(self, topic: str, run_of: Callable[[Record], str | None], *, read_committed: bool) -> Follower:
         tail = Tail(lambda: tail_consumer(self._connection, read_committed=read_committed), topic)
-        return Follower(tail, also_needed=(self._topics.invoke_requests,), run_id_of=run_of)
+        return Follower(tail, also_needed=(self._topics.invoke_requests,), run_id_of=run_of, hears=self._hears)

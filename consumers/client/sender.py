@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from aiokafka.errors import (
@@ -24,6 +25,7 @@ from agentstream.consumers.client.errors import (
     TopicsMissing,
     in_words,
 )
+from agentstream.consumers.client.outage import Hears
 from agentstream.consumers.client.requests import cancel_of
 from agentstream.producers.requests import RequestProducer, Submitted, request_attributes
 from agentstream.producers.spans import sending
@@ -53,8 +55,10 @@ class RequestSender:
         *,
         max_request_bytes: int,
         tracer: Tracer | None = None,
+        hears: Hears = nullcontext,
     ) -> None:
-        """`tracer` makes a span of each, None: there are none."""
+        """`tracer` makes a span of each, None: there are none. `hears`: see `Outage`."""
+        self._hears = hears
         self._topics = topics
         self._tracer = tracer or NoOpTracer()
         self._new_producer = new_producer
@@ -75,7 +79,8 @@ class RequestSender:
             if self._producer is None:
                 producer = self._new_producer()
                 try:
-                    await producer.__aenter__()
+                    with self._hears():
+                        await producer.__aenter__()
                 except ClusterAuthorizationFailedError as error:
                     raise RightMissing("this user may not write to any topic") from error
                 except (KafkaError, OSError, TimeoutError) as error:

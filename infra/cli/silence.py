@@ -51,7 +51,8 @@ class Silence:
 
     def must_look(self, now: float) -> bool:
         """Whether it is time to ask the brokers."""
-        return now - self._quiet_since >= LOOK_SECONDS
+        # Once it was said that they are gone, it is said that they are back, also if a run is heard before we look.
+        return self._broker_gone or now - self._quiet_since >= LOOK_SECONDS
 
     def said(self, now: float, *, broker_answers: bool) -> str | None:
         """What is to be said, once for each thing."""

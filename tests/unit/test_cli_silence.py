@@ -42,6 +42,15 @@ def test_a_broker_that_goes_is_said_and_that_it_is_back_is_said() -> None:
     assert silence.said(75.0, broker_answers=True) == NOBODY
 
 
+def test_that_a_broker_is_back_is_said_although_a_run_was_heard_first() -> None:
+    silence = Silence(0.0)
+    assert silence.said(16.0, broker_answers=False) == NO_BROKER
+    silence.heard(alive(), 60.0)  # the run went on meanwhile: nothing is missed any more
+    assert silence.must_look(60.5)
+    assert silence.said(60.5, broker_answers=True) == BROKER_BACK
+    assert not silence.must_look(61.0)
+
+
 def test_one_that_waits_its_turn_or_for_its_next_attempt_is_not_taken_for_dead() -> None:
     silence = Silence(0.0)
     silence.heard(RunQueued(ahead=2, seq=0, time=NOW), 1.0)

@@ -76,6 +76,25 @@ async def _answer_all(outputs: Outputs, count: int) -> None:
             await outputs.whole_run(submitted, text)
 
 
+async def test_brokers_that_go_and_come_back_are_two_lines(
+    cluster: Cluster, outputs: Outputs, proxy: KafkaProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    # aiokafka told of each attempt to connect: a hundred lines a second on the caller's stderr.
+    async with (
+        client_of(cluster, through=proxy.bootstrap_servers) as client,
+        client.stream("hi", timeout=WAIT_SECONDS) as run,
+    ):
+        away = proxy.on(do=Cut.BEFORE)
+        await away.hit(30)
+        away.lift()
+        await eventually(lambda: "answers again" in caplog.text, "it is said that Kafka answers again")
+        await outputs.whole_run(run.submitted, "words")
+        assert (await run.result()).text == "words"
+    begins, ends = (line for line in caplog.messages if "connect" in line or "fetch" in line or "answer" in line)
+    assert begins.startswith("Kafka does not answer; going on when it does (")
+    assert ends.startswith("Kafka answers again, after ")
+
+
 async def test_who_only_submits_reads_nothing(cluster: Cluster, proxy: KafkaProxy) -> None:
     async with client_of(cluster, through=proxy.bootstrap_servers) as client:
         await asyncio.gather(*(client.submit("hi") for _ in range(20)))
