@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from agentstream.consumers.harness.port import Credentials, RunLimits
 from agentstream.consumers.redaction import Redactor
 from agentstream.consumers.retries import RetryCeilings
+from agentstream.infra.dev_state import running_elsewhere
 from agentstream.infra.settings import CredentialSettings, KafkaSettings, Settings, TraceTargetSettings
 from agentstream.infra.settings_file import SettingsError
 from agentstream.infra.telemetry.environment import TraceTarget, telemetry_secrets
@@ -26,9 +27,7 @@ def kafka_connection(settings: KafkaSettings, *, bootstrap_servers: str | None =
     """How to reach the cluster; `bootstrap_servers` over the settings'. Raises SettingsError for unusable TLS files."""
     servers = bootstrap_servers or settings.bootstrap_servers
     if not servers:
-        raise SettingsError(
-            "KAFKA_BOOTSTRAP_SERVERS: is not set; name your brokers (host:port), or start some with `agentstream dev`"
-        )
+        raise SettingsError(f"KAFKA_BOOTSTRAP_SERVERS: is not set; {_advice()}")
     return KafkaConnection(
         bootstrap_servers=servers,
         client_id=settings.client_id,
@@ -38,6 +37,15 @@ def kafka_connection(settings: KafkaSettings, *, bootstrap_servers: str | None =
         sasl_username=settings.sasl_username,
         sasl_password=_secret(settings.sasl_password),
         sasl_oauth_token_provider=_token_provider(settings),
+    )
+
+
+def _advice() -> str:
+    if (elsewhere := running_elsewhere()) is None:
+        return "name your brokers (host:port), or start some with `agentstream dev`"
+    return (
+        f"`agentstream dev` runs (pid {elsewhere.pid}), but in a terminal with another XDG_RUNTIME_DIR: "
+        f"KAFKA_BOOTSTRAP_SERVERS={elsewhere.bootstrap_servers} goes there"
     )
 
 

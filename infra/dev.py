@@ -1,14 +1,14 @@
 """`agentstream dev`: a broker, the topics and a worker in one process, until Ctrl-C."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
 from agentstream.infra.broker import LocalBroker, find_broker
 from agentstream.infra.broker.external import ExternalBroker
 from agentstream.infra.broker.port import BrokerError, BrokerOptions, is_free
 from agentstream.infra.compose import WorkerPlan, open_plan
 from agentstream.infra.connection import kafka_connection
-from agentstream.infra.dev_state import published, state_directory
+from agentstream.infra.dev_state import DevState, published, running_devs, state_directory
 from agentstream.infra.models import Chosen, usable_model
 from agentstream.infra.settings import Settings
 from agentstream.infra.topics import apply_topics
@@ -34,8 +34,8 @@ async def run(settings: Settings, *, partitions: int | None, port: int | None, s
             kept = _with_spans(chosen.settings)
             async with open_plan(kept, bootstrap_servers=bootstrap, progress=say) as plan:
                 say_findings(plan)
+                ready = _ready(broker, chosen, plan, others=running_devs())
                 with published(bootstrap, kept):
-                    ready = _ready(broker, chosen, plan)
                     serving = serve(
                         plan,
                         stop,
@@ -90,7 +90,7 @@ def _starting(broker: LocalBroker) -> str:
             return "Starting Apache Kafka …"
 
 
-def _ready(broker: LocalBroker, chosen: Chosen, plan: WorkerPlan) -> str:
+def _ready(broker: LocalBroker, chosen: Chosen, plan: WorkerPlan, *, others: Sequence[DevState]) -> str:
     allowed = ", ".join(sorted(plan.agent_config.tools))
     tools = (
         f"Tools that requests may use: {allowed}."
@@ -103,6 +103,7 @@ def _ready(broker: LocalBroker, chosen: Chosen, plan: WorkerPlan) -> str:
             "",
             f"Ready. Kafka: {broker.bootstrap_servers}. {chosen.note}",
             tools,
+            *beside(broker.bootstrap_servers, others),
             "",
             "In another terminal:",
             "  agentstream invoke 'Hello, who are you?'",
@@ -112,3 +113,13 @@ def _ready(broker: LocalBroker, chosen: Chosen, plan: WorkerPlan) -> str:
             "Ctrl-C stops it.",
         )
     )
+
+
+def beside(bootstrap_servers: str, others: Iterable[DevState]) -> Iterator[str]:
+    """What to know of others that run: commands elsewhere find the one that was started last."""
+    for other in others:
+        if other.bootstrap_servers != bootstrap_servers:
+            yield (
+                f"Another `agentstream dev` runs (pid {other.pid}): commands in other terminals find this one from now "
+                f"on, KAFKA_BOOTSTRAP_SERVERS={other.bootstrap_servers} names the other."
+            )

@@ -61,12 +61,24 @@ def published(bootstrap_servers: str, settings: Settings) -> Iterator[None]:
 
 
 def running_dev() -> DevState | None:
-    """The `agentstream dev` that was started last of those that run now, if any.
+    """The `agentstream dev` that was started last of those that run now, if any."""
+    return next(reversed(running_devs()), None)
+
+
+def running_devs(directory: Path | None = None) -> list[DevState]:
+    """Those that run now, the latest last. `directory`: another one than that of this terminal.
 
     A file that is not this user's, misshapen or stale is none.
     """
-    found = (_read(path) for path in state_directory().glob("dev-*.json"))
+    found = (_read(path) for path in (directory or state_directory()).glob("dev-*.json"))
     running = [state for state in found if state is not None and _is_alive(state)]
+    return sorted(running, key=lambda state: state.started)
+
+
+def running_elsewhere() -> DevState | None:
+    """One of this user's that a terminal with another XDG_RUNTIME_DIR, or none, has started."""
+    places = {Path(f"/run/user/{os.getuid()}/agentstream"), _without_runtime()} - {state_directory()}
+    running = [state for place in places for state in running_devs(place)]
     return max(running, key=lambda state: state.started, default=None)
 
 
@@ -75,6 +87,10 @@ def state_directory() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
         return Path(runtime) / "agentstream"
+    return _without_runtime()
+
+
+def _without_runtime() -> Path:
     return Path(tempfile.gettempdir()) / f"agentstream-{os.getuid()}"
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agentstream.infra.dev_state import DevState
     from agentstream.infra.settings import Settings
     from agentstream.producers.connection import KafkaConnection
     from agentstream.schemas.topics import Topics
@@ -42,10 +44,9 @@ class Context:
     def cluster(self, settings: "Settings") -> Cluster:
         """The cluster of the settings; where they name none, that of `agentstream dev`. Raises SettingsError."""
         from agentstream.infra.connection import kafka_connection
-        from agentstream.infra.dev_state import running_dev
         from agentstream.schemas.topics import Topics
 
-        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        dev = _dev(settings)
         if dev is None:
             connection = kafka_connection(settings.kafka)
             return Cluster(connection=connection, topics=Topics(prefix=settings.topic_prefix))
@@ -54,9 +55,7 @@ class Context:
 
     def at_dev(self, settings: "Settings") -> "Settings":
         """The settings, with the broker and the topics of `agentstream dev` where they name no broker."""
-        from agentstream.infra.dev_state import running_dev
-
-        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        dev = _dev(settings)
         if dev is None:
             return settings
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": dev.bootstrap_servers})
@@ -64,9 +63,7 @@ class Context:
 
     def as_dev(self, settings: "Settings") -> tuple["Settings", str | None]:
         """For what describes a worker: the settings of `agentstream dev`, and a line that says so, as `at_dev`."""
-        from agentstream.infra.dev_state import running_dev
-
-        dev = None if settings.kafka.bootstrap_servers else running_dev()
+        dev = _dev(settings)
         if dev is None:
             return settings, None
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": dev.bootstrap_servers})
@@ -82,3 +79,24 @@ class Context:
         configure_logs("debug" if self.debug else "critical", log_format="auto", redactor=redactor(settings))
         if not self.debug:
             listen_for_reasons()
+
+
+def _dev(settings: "Settings") -> "DevState | None":
+    """The `agentstream dev` to go to, where no broker is named, if one runs."""
+    from agentstream.infra.dev_state import running_devs
+
+    if settings.kafka.bootstrap_servers:
+        return None
+    running = running_devs()
+    if len({dev.bootstrap_servers for dev in running}) > 1:
+        _say_which(running[-1].bootstrap_servers, ", ".join(dev.bootstrap_servers for dev in running[:-1]))
+    return running[-1] if running else None
+
+
+@cache
+def _say_which(taken: str, others: str) -> None:
+    """Once in a command: which of several it goes to was a riddle."""
+    from agentstream.infra.cli.screen import Screen
+
+    line = f"several `agentstream dev` run: this goes to the latest, {taken}; KAFKA_BOOTSTRAP_SERVERS names another"
+    Screen().note(f"{line} ({others})", "yellow")

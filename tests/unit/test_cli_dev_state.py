@@ -2,14 +2,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 from pydantic import SecretStr
 
-from agentstream.infra.dev_state import published, running_dev, state_directory
+from agentstream.infra.connection import kafka_connection
+from agentstream.infra.dev import beside
+from agentstream.infra.dev_state import published, running_dev, running_devs, state_directory
 from agentstream.infra.settings import CredentialSettings, LimitSettings, Settings
+from agentstream.infra.settings_file import SettingsError
 
 
 def state_path() -> Path:
@@ -51,6 +55,46 @@ def test_the_latest_dev_is_found_and_its_end_does_not_hide_an_earlier_one() -> N
         later.wait()
         assert (found := running_dev()) is not None
         assert found.bootstrap_servers == "localhost:1"
+
+
+def test_of_two_the_later_is_found_and_who_is_sent_there_is_told_once() -> None:
+    with (
+        published("localhost:2", Settings()),
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
+    ):
+        started = psutil.Process().create_time()
+        state = {**json.loads(state_path().read_text()), "bootstrap_servers": "localhost:1", "pid": other.pid}
+        state["started"] = psutil.Process(other.pid).create_time()
+        (state_directory() / f"dev-{other.pid}.json").write_text(json.dumps(state))
+        assert started < state["started"]
+        command = [sys.executable, "-m", "agentstream.infra.cli", "inspect", "--json"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        other.kill()
+    line = "this goes to the latest, localhost:1; KAFKA_BOOTSTRAP_SERVERS names another (localhost:2)\n"
+    assert told.count("several `agentstream dev` run") == 1
+    assert line in told
+
+
+def test_a_dev_says_which_others_run_on_other_brokers() -> None:
+    with published("localhost:1", Settings()):
+        others = running_devs()
+    assert list(beside("localhost:1", others)) == []
+    (line,) = beside("localhost:2", others)
+    assert f"(pid {os.getpid()})" in line
+    assert "KAFKA_BOOTSTRAP_SERVERS=localhost:1 names the other" in line
+
+
+def test_a_dev_of_a_terminal_with_another_runtime_directory_is_not_used_but_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Started over ssh, looked for on the desktop: it was told to start one.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    with published("localhost:1", Settings()):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        assert running_dev() is None
+        with pytest.raises(SettingsError, match=r"KAFKA_BOOTSTRAP_SERVERS=localhost:1 goes there"):
+            kafka_connection(Settings().kafka)
 
 
 def test_what_a_killed_dev_left_is_not_believed() -> None:
