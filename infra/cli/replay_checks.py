@@ -30,6 +30,8 @@ class Needs:
     """Runs with a tool that the settings do not allow: a live replay refuses them."""
     models: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
     """Model and the name of credentials, of the runs whose harness asks a model."""
+    harnesses: Counter[str] = field(default_factory=Counter)
+    """Every harness, with the number of runs that ask for it."""
     unplayable: Counter[str] = field(default_factory=Counter)
     """Why runs have nothing that a frozen replay could play."""
 
@@ -51,7 +53,9 @@ def needs_of(recording: RecordingReader, terms: ReplayTerms, settings: Settings)
         needs.beyond += any(tool not in config.tools for tool in tools)
         if terms.mode == "frozen" and (why := Tape.of(run).unplayable) is not None:
             needs.unplayable[why] += 1
-        if (default if asked.harness is None else asked.harness.kind) not in PLAYED:
+        kind = default if asked.harness is None else asked.harness.kind
+        needs.harnesses[kind] += 1
+        if kind not in PLAYED:
             needs.acting.update(tools)
             needs.models[asked.model or files.model or config.default_model, asked.credentials] += 1
     return needs
@@ -85,6 +89,16 @@ def check_tools(
                 USAGE,
             )
         note(f"AGENTSTREAM_TOOLS does not allow {named}: these runs end as tool_not_allowed")
+
+
+def check_harnesses(needs: Needs, settings: Settings, *, runs: int, note: Note) -> None:
+    """Refuse a replay of which no run has its harness here; say how many have not."""
+    lacking = Counter({kind: count for kind, count in needs.harnesses.items() if kind not in settings.harnesses})
+    named = ", ".join(f"{kind} ({counted(count, 'run')})" for kind, count in sorted(lacking.items()))
+    if lacking.total() == runs:
+        fail(f"no run could be played: AGENTSTREAM_HARNESSES does not allow {named}; --harness plays all by one", USAGE)
+    if lacking:
+        note(f"AGENTSTREAM_HARNESSES does not allow {named}: these runs end as harness_not_allowed")
 
 
 def check_models(needs: Needs, settings: Settings, budget: Budget, *, runs: int, note: Note) -> None:

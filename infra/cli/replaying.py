@@ -17,7 +17,15 @@ from agentstream.consumers.replay.recording.files import RecordingReader
 from agentstream.infra.cli.asking import Asked, request_options
 from agentstream.infra.cli.context import Context
 from agentstream.infra.cli.exits import USAGE, fail
-from agentstream.infra.cli.replay_checks import Note, check_changes, check_models, check_tapes, check_tools, needs_of
+from agentstream.infra.cli.replay_checks import (
+    Note,
+    check_changes,
+    check_harnesses,
+    check_models,
+    check_tapes,
+    check_tools,
+    needs_of,
+)
 from agentstream.infra.cli.replay_lines import Progress, show_replay
 from agentstream.infra.cli.replay_selection import is_selection, recording_of
 from agentstream.infra.cli.screen import Screen
@@ -142,6 +150,8 @@ def _checked(
 ) -> frozenset[str]:
     """The tools that the runs ask for. Raises CommandError for what can be known not to work, or must not run."""
     needs = needs_of(recording, terms, settings)
+    if wanted.own_worker:
+        check_harnesses(needs, settings, runs=len(recording), note=note)
     check_tools(needs, terms, settings, runs=len(recording), own_worker=wanted.own_worker, note=note)
     check_tapes(needs, len(recording), terms, note)
     if terms.mode != "frozen" and wanted.own_worker:

@@ -73,6 +73,20 @@ async def test_runs_that_will_fail_are_counted_of_all(tmp_path: Path) -> None:
     assert "1 of 3 runs will fail: there are no credentials named team here\n" in err
 
 
+async def test_a_harness_that_the_settings_do_not_allow_is_said_before_the_first_run(tmp_path: Path) -> None:
+    # 16 of 23 runs ended as harness_not_allowed, after the others had been paid for.
+    other: Mapping[str, JsonValue] = {"harness": {"kind": "other"}}
+    played: Mapping[str, JsonValue] = {"harness": {"kind": "scripted", "options": {"text": "hi"}}}
+    (tmp_path / "some").mkdir()
+    some = await _cases(tmp_path / "some", other, played, other, environment={})
+    out, err = await some.said(code=0)
+    assert "AGENTSTREAM_HARNESSES does not allow other (2 runs): these runs end as harness_not_allowed\n" in err
+    assert "3 runs: 1 completed, 2 did not; 0 diverged" in out
+    none = await _cases(tmp_path, other, environment={})
+    _, err = await none.said(code=2)
+    assert "no run could be played: AGENTSTREAM_HARNESSES does not allow other (1 run); --harness plays" in err
+
+
 async def test_a_bound_on_money_is_refused_where_no_price_is_known(tmp_path: Path) -> None:
     terminal = await _cases(tmp_path, {}, environment={})
     _, err = await terminal.said("--max-cost", "5", code=2)
