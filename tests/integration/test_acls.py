@@ -145,7 +145,9 @@ async def test_each_role_works_with_its_rights_and_no_more_and_the_others_are_to
         run_id = asked.out.split('"run_id": "')[1].split('"')[0]
         found = await guarded.of("operator").type("where", run_id)
         assert (found.code, "it has ended: completed" in found.out) == (0, True), found.err
-        assert (await guarded.of("operator").type("cancel", "another")).code == 0
+        cancelled = await guarded.of("operator").type("cancel", "another")
+        assert (cancelled.code, cancelled.out) == (1, "asked to cancel another\n"), cancelled.err
+        assert "another is not on the log" in cancelled.err
         # Whoever may not, is told so at once.
         for user, command, code, words in (
             ("nobody", ["worker"], 3, "this user may not see them"),

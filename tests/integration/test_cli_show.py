@@ -144,6 +144,7 @@ async def test_a_run_that_is_nowhere_is_one_line_and_one_and_no_broker_is_three(
     assert (gone.code, gone.out, gone.err.count("\n")) == (3, "", 1), gone.err
     assert (await terminal.type("show")).code == 2
     for command in ("show", "where"):
-        wrong = await terminal.type(command, "no id \udcff")
-        assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1), wrong.err
-        assert "is no run id" in wrong.err
+        for argument, why in (("n" * 300, "is no run id"), ("no id \udcff", "is not UTF-8 text")):
+            wrong = await terminal.type(command, argument)
+            assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1), wrong.err
+            assert why in wrong.err
