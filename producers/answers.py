@@ -8,7 +8,7 @@ nothing for 85 s if it had just joined its group, and nothing ever again if it o
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiokafka.client import ConnectionGroup
@@ -22,7 +22,12 @@ ANSWER_SECONDS: Final = 10.0
 
 
 def expect_answers(
-    client: Any, connection: KafkaConnection, seconds: float = ANSWER_SECONDS, others: Mapping[int, float] | None = None
+    client: Any,
+    connection: KafkaConnection,
+    seconds: float | None = None,
+    *,
+    others: Mapping[int, float] | None = None,
+    given_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Have an aiokafka client, not started yet, wait so long for a connection and for each answer.
 
@@ -31,10 +36,14 @@ def expect_answers(
     for as long, of every client with this `connection`: all are tried again over new ones. A worker has several for
     each of its partitions, and one after the other would have to find out by itself. One that did nothing, and is
     well, costs no more than to connect again.
+
+    `given_up` is called whenever a connection is closed on which something was asked: that may still arrive, late.
     """
+    seconds = ANSWER_SECONDS if seconds is None else seconds
     client._request_timeout_ms = round(seconds * 1000)
-    connection.clients.add(client)
     expecting = _Expecting(client, connection, seconds, others or {})
+    expecting.given_up = given_up
+    connection.clients.add(expecting)
     client.send = expecting.send
     client._on_connection_closed = expecting.on_closed
     client._metadata_update = expecting.update_metadata
@@ -52,6 +61,7 @@ class _Expecting:
         self._silence = min([seconds, *others.values()]) / 2
         self._send, self._update = client.send, client._metadata_update
         self._closed = client._on_connection_closed
+        self.given_up: Callable[[], None] = lambda: None
 
     async def send(self, node: Any, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT) -> Any:
         if request.API_KEY not in self._others:
@@ -73,25 +83,28 @@ class _Expecting:
 
     def on_closed(self, one: Any, reason: CloseReason) -> None:
         if reason is CloseReason.CONNECTION_TIMEOUT:
-            self._close_silent(one.host, one.port, time.monotonic() - self._silence)
+            self.given_up()
+            for expecting in tuple(self._connection.clients):
+                expecting.close_silent(one.host, one.port, time.monotonic() - self._silence)
         self._closed(one, reason)
 
     async def update_metadata(self, *args: Any) -> bool:
         began = time.monotonic()
         updated: bool = await self._update(*args)
         if time.monotonic() - began >= self._seconds:
-            for one in _open(self._client):
-                if one._requests and one._last_action <= began:
+            for one in self._silent(began):
+                if one._requests:
                     one.close(reason=CloseReason.CONNECTION_TIMEOUT)
         return updated
 
-    def _close_silent(self, host: str, port: int, since: float) -> None:
-        loop = asyncio.get_running_loop()
-        for client in tuple(self._connection.clients):
-            for one in _open(client) if client._loop is loop else ():
-                if (one.host, one.port) == (host, port) and one._last_action <= since:
+    def close_silent(self, host: str, port: int, since: float) -> None:
+        if self._client._loop is asyncio.get_running_loop():
+            for one in self._silent(since):
+                if (one.host, one.port) == (host, port):
+                    asked = bool(one._requests)
                     one.close(reason=CloseReason.CONNECTION_BROKEN)
+                    if asked:
+                        self.given_up()
 
-
-def _open(client: Any) -> list[Any]:
-    return [one for one in client._conns.values() if one.connected()]
+    def _silent(self, since: float) -> list[Any]:
+        return [one for one in self._client._conns.values() if one.connected() and one._last_action <= since]

@@ -27,7 +27,7 @@ class KafkaConnection:
     sasl_oauth_token_provider: Any = field(default=None, repr=False)
     """An aiokafka AbstractTokenProvider, for OAUTHBEARER."""
     clients: WeakSet[Any] = field(default_factory=WeakSet, init=False, repr=False, compare=False)
-    """The aiokafka clients that were made with it: what one of them learns of a broker, it tells the others."""
+    """What waits for answers in clients that were made with it: what one of them learns of a broker, all know."""
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes."""

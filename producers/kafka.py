@@ -27,8 +27,10 @@ def transactional_producer(
     *,
     max_request_size: int,
     transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+    given_up: Callable[[], None] = lambda: None,
 ) -> AIOKafkaProducer:
-    """A producer for transactions, not started. Its start fences whoever used the id before.
+    """A producer for transactions, not started. Its start fences whoever used the id before. For `given_up` see
+    `expect_answers`.
 
     `retry_backoff_ms=20`: fencing an open transaction takes 121 ms at the default of 100, and 38 ms at 20.
     """
@@ -40,7 +42,7 @@ def transactional_producer(
         max_request_size=max_request_size,
         max_batch_size=max_request_size,
     )
-    expect_answers(producer.client, connection)
+    expect_answers(producer.client, connection, given_up=given_up)
     begin_promptly(producer._sender)
     _end_quietly(producer._message_accumulator)
     return producer

@@ -76,11 +76,14 @@ class ResultWriter:
         self._deadline: float | None = None
         """Of the transaction that was begun."""
         self._failed = False
+        self._given_up = False
+        self._waiting: asyncio.Timeout | None = None
         self._producer = transactional_producer(
             connection,
             transactional_id,
             max_request_size=max_record_bytes,
             transaction_timeout_ms=transaction_timeout_ms,
+            given_up=self._give_up,
         )
 
     async def open(self) -> Self:
@@ -88,6 +91,7 @@ class ResultWriter:
         with self._noting_failure():
             async with _translated(asyncio.get_running_loop().time() + START_SECONDS, in_doubt=False):
                 await self._producer.start()
+        self._given_up = False  # a start that arrives late fences us, no more
         return self
 
     async def close(self) -> None:
@@ -123,7 +127,7 @@ class ResultWriter:
     async def _commit(self, records: Sequence[OutgoingRecord], offset: InputOffset) -> None:
         begun, self._deadline = self._deadline, None
         deadline = begun or asyncio.get_running_loop().time() + self._commit_seconds
-        async with _translated(deadline, in_doubt=False):
+        async with self._until_given_up(deadline, in_doubt=False):
             if begun is None:
                 await self._producer.begin_transaction()
             try:
@@ -132,8 +136,28 @@ class ResultWriter:
             except IllegalOperation as error:
                 # It failed before, and aiokafka says no more than that there is none.
                 raise (why_it_failed(self._producer._sender) if begun else None) or error from None
-        async with _translated(deadline, in_doubt=True):
+        async with self._until_given_up(deadline, in_doubt=True):
             await self._producer.commit_transaction()
+
+    def _give_up(self) -> None:
+        """A connection was closed on which something was asked, and that may arrive yet: an end, to which aiokafka got
+        no answer and asked again, would end the transaction after that one, in its middle. So this producer begins no
+        other one; the next one's start fences what is late."""
+        if not self._given_up:
+            self._given_up = True
+            if self._waiting is not None:
+                self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def _until_given_up(self, deadline: float, *, in_doubt: bool) -> AsyncIterator[None]:
+        async with _translated(deadline, in_doubt=in_doubt) as bound:
+            self._waiting = bound
+            try:
+                if self._given_up:
+                    raise TimeoutError
+                yield
+            finally:
+                self._waiting = None
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -183,11 +207,11 @@ def _add(batch: BatchBuilder, record: OutgoingRecord) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _translated(deadline: float, *, in_doubt: bool) -> AsyncIterator[None]:
+async def _translated(deadline: float, *, in_doubt: bool) -> AsyncIterator[asyncio.Timeout]:
     """Bound the time and raise our own error tree instead of aiokafka's many."""
     try:
-        async with asyncio.timeout_at(deadline):
-            yield
+        async with asyncio.timeout_at(deadline) as bound:
+            yield bound
     except _FENCES as error:
         raise Fenced(f"{type(error).__name__}") from error
     except _REFUSALS as error:

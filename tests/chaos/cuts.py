@@ -22,6 +22,7 @@ _TRANSACTIONS = frozenset({Api.ADD_PARTITIONS_TO_TXN, Api.ADD_OFFSETS_TO_TXN, Ap
 CUTS: Mapping[str, Cut] = {
     "cut_silent": Cut(),
     "cut_lost": Cut(ending=Ending.RESET_AT_LAST),
+    "cut_forgotten": Cut(ending=Ending.FORGOTTEN),
     "cut_reset": Cut(ending=Ending.RESET_AT_ONCE),
     "cut_mute": Cut(directions=frozenset({Direction.UP})),
     "cut_deaf": Cut(directions=frozenset({Direction.DOWN})),

@@ -33,6 +33,9 @@ class Ending(Enum):
     """They are silent, and reset when the cut heals: what was under way is lost."""
     GO_ON = auto()
     """They are silent, and go on when the cut heals: what was under way arrives late."""
+    FORGOTTEN = auto()
+    """They are silent for ever, open as they are; new ones pass when the cut heals. So does a firewall that lost its
+    memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,9 @@ class Link:
         self._healed.clear()
         if cut.ending is Ending.RESET_AT_ONCE:
             self._reset(cut)
+        if cut.ending is Ending.FORGOTTEN:
+            for pipe in self._pipes:
+                pipe.forgotten |= cut.concerns(pipe)
 
     def heal(self) -> None:
         """Nothing fails any more."""
@@ -109,6 +115,9 @@ class Link:
         while (cut := self._cut) is not None and cut.concerns(pipe) and direction in cut.directions:
             if cut.ending is Ending.RESET_AT_ONCE:
                 raise ConnectionResetError
+            if cut.ending is Ending.FORGOTTEN:
+                pipe.forgotten = True
+                return
             await self._healed.wait()
 
     async def _serve(self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,6 +148,8 @@ class _Pipe:
     """Where the broker listens."""
     carried: set[int] = field(default_factory=set)
     """The APIs of the requests it carried so far."""
+    forgotten: bool = False
+    """Whether all that it carries is dropped from now on."""
     _asked: dict[bytes, Call] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -167,14 +178,16 @@ class _Pipe:
             self.carried.add(call.api)
             self._asked[_correlation(call)] = call
             await self.link.passes(self, Direction.UP)
-            await write_frame(self.broker[1], call.frame)
+            if not self.forgotten:
+                await write_frame(self.broker[1], call.frame)
 
     async def _down(self) -> None:
         while True:
             answer = await read_frame(self.broker[0])
             call = self._asked.pop(answer[:_CORRELATION_BYTES])
             await self.link.passes(self, Direction.DOWN)
-            await write_frame(self.worker[1], redirected(call, answer, self.link.ports))
+            if not self.forgotten:
+                await write_frame(self.worker[1], redirected(call, answer, self.link.ports))
 
 
 def _correlation(call: Call) -> bytes:

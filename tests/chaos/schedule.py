@@ -7,8 +7,8 @@ from dataclasses import dataclass
 KINDS = ("kill", "stop", "term", "join", "leave", "storm", "broker")
 """What one broker and any workers suffer."""
 NETWORK_KINDS = (
-    *("cut_silent", "cut_reset", "cut_group", "cut_deaf", "cut_mute", "cut_transactions", "cut_lost"),
-    *("cut_group_reset", "cut_one", "cut_and_kill"),
+    *("cut_silent", "cut_reset", "cut_forgotten", "cut_group", "cut_deaf", "cut_mute", "cut_transactions"),
+    *("cut_lost", "cut_group_reset", "cut_one", "cut_and_kill"),
 )
 """What the network between one worker and the brokers suffers."""
 CLUSTER_KINDS = ("node", "group_node", "transactions_node", "lead_topics", "lead_group", "lead_transactions")

@@ -121,6 +121,22 @@ async def test_a_cut_may_lose_what_was_under_way(worker: Worker, broker: Broker)
     assert broker.heard == [0, 7, 2]
 
 
+async def test_a_cut_may_leave_connections_behind_that_are_open_and_carry_nothing(
+    worker: Worker, broker: Broker
+) -> None:
+    old = await worker.connected(Api.FETCH)
+    worker.link.cut(replace(CUTS["cut_forgotten"], port=broker.ports[0]))
+    await ask(old, Api.FETCH, 1)
+    await worker.connected(Api.FETCH, 7, port=worker.ports[1])
+    worker.link.heal()
+    await ask(old, Api.FETCH, 2)
+    waiting = asyncio.create_task(answer(old))
+    await worker.connected(Api.FETCH, 3)
+    assert broker.heard == [0, 7, 3]
+    assert not waiting.done()
+    waiting.cancel()
+
+
 async def test_a_cut_with_resets_ends_old_connections_and_new_ones(worker: Worker, broker: Broker) -> None:
     line = await worker.connected(Api.FETCH)
     worker.link.cut(CUTS["cut_reset"])
