@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from agentstream.consumers.harness.pi_protocol import CancelLine, DoneLine, EventLine, RunLine, ToolCallLine
 from agentstream.consumers.harness.pi_tools import PythonTool, ToolCalls
@@ -14,11 +15,11 @@ from agentstream.consumers.harness.sidecar_channel import Lost
 from agentstream.consumers.harness.sidecar_link import LineTooLong, SidecarLink
 from agentstream.consumers.redaction import Redactor
 from agentstream.schemas.errors import ErrorCode
-from agentstream.schemas.events import ToolStarted
 
 logger = logging.getLogger(__name__)
 CANCEL_S = 1.5
 """For the sidecar to end a cancelled run; it does so by force after 1 s. The promise to the caller is 2."""
+_DID_NOT_END: Final = Failed(code=ErrorCode.INTERNAL, detail="the run did not end")
 
 
 class Attempt:
@@ -28,7 +29,7 @@ class Attempt:
         self, request: HarnessRequest, link: SidecarLink, place: Place, tools: Mapping[str, PythonTool]
     ) -> None:
         self.place = place
-        self.terminal: Terminal = Failed(code=ErrorCode.INTERNAL, detail="the run did not end")
+        self.terminal: Terminal = _DID_NOT_END
         self.ended = False
         """Whether no more events come: `terminal` says how it ended."""
         self._run = request.attempt_id
@@ -55,10 +56,12 @@ class Attempt:
         return self._arrived()
 
     def _arrived(self) -> Iterator[HarnessEvent]:
-        while (line := self._channel.take()) is not None:
+        take = self._channel.take
+        while (line := take()) is not None:
             match line:
                 case EventLine(event=event):
-                    self._started_tools = self._started_tools or isinstance(event, ToolStarted)
+                    if event.type == "tool.started":
+                        self._started_tools = True
                     yield event
                 case ToolCallLine() as call:
                     self._calls.start(call)

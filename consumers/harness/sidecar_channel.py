@@ -61,10 +61,12 @@ class Channel:
 
     def put(self, line: EventLine | ToolCallLine, size: int) -> bool:
         """Add a line that arrived; False if one is missing before it."""
-        in_order = line.n == self._expected
-        self._expected = line.n + 1
+        number = line.n
+        in_order = number == self._expected
+        self._expected = number + 1
         self._lines.append((line, size))
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
         return in_order
 
     def finish(self, done: DoneLine) -> bool:
@@ -117,8 +119,10 @@ class Channel:
                 self._waiter = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        # Once is enough: most lines come with others of the same run.
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 def _shows_nothing_new(line: RunOutput) -> bool:
