@@ -65,6 +65,12 @@ export class LineTooLong extends Error {
 /** Half a surrogate pair is legal JSON and illegal UTF-8: Python could read it and never send it on. */
 const wellFormed = (_key, value) => (typeof value === "string" && !value.isWellFormed() ? value.toWellFormed() : value);
 
+/** Half a pair is written as an escape: only a line that has one is looked through, which takes twice as long. */
+function toJson(message) {
+	const json = JSON.stringify(message);
+	return json.includes("\\ud") ? JSON.stringify(message, wellFormed) : json;
+}
+
 /** Writes lines; `drained()` is what makes back-pressure, since unread output would grow in memory without bound. */
 export class LineWriter {
 	/** @param {NodeJS.WritableStream} stream @param {number} maxBytes @param {{together?: boolean}} options together: what is written in one round of the loop goes out in one piece */
@@ -83,7 +89,7 @@ export class LineWriter {
 	 * @throws {LineTooLong}
 	 */
 	write(message) {
-		const line = `${JSON.stringify(message, wellFormed)}\n`;
+		const line = `${toJson(message)}\n`;
 		const bytes = Buffer.byteLength(line);
 		if (bytes > this.maxBytes) throw new LineTooLong(bytes);
 		if (this.together && !this.corked) this.#cork();

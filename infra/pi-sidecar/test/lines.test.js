@@ -58,6 +58,13 @@ test("half a surrogate pair leaves as a replacement character, deep inside too",
 	assert.deepEqual(JSON.parse(pipe.written[0]), { a: ["x\ufffd"], b: "😀" });
 });
 
+test("what only looks like half a surrogate pair leaves as it is", () => {
+	const pipe = new Pipe();
+	const said = { text: "\\ud83d is how JSON writes it, \\\\ud83d is not", whole: "\ud83d\ude00" };
+	new LineWriter(pipe, 200).write(said);
+	assert.deepEqual(JSON.parse(pipe.written[0]), said);
+});
+
 test("what is written in one round of the loop leaves together, what is written later by itself", async () => {
 	const pieces = [];
 	const pipe = new Writable({ writev: (chunks, done) => (pieces.push(Buffer.concat(chunks.map(({ chunk }) => chunk)).toString()), done()) });
