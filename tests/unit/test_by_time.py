@@ -11,9 +11,11 @@ from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.records import Position, Record
 from tests.virtual_time import in_virtual_time
 
+FETCHED = 2
+
 
 class Scripted(Tail):
-    """Gives what each partition that is read has next, all of it at once; the silent ones give nothing."""
+    """Gives what each partition that is read has next, two at once; the silent ones give nothing."""
 
     def __init__(self, times: Mapping[int, list[int]], silent: Iterable[int] = ()) -> None:
         connection = KafkaConnection(bootstrap_servers="nobody:1")
@@ -33,10 +35,12 @@ class Scripted(Tail):
         self.polls.append(self._reading)
         found: list[Record | Expired] = []
         for number in set(self._reading) - self._silent:
-            for offset, time in list(enumerate(self._times[number]))[self.positions[number] :]:
+            given = list(enumerate(self._times[number]))[self.positions[number] :][:FETCHED]
+            for offset, time in given:
                 where = Position(topic="t", partition=number, offset=offset)
                 found.append(Record(position=where, timestamp_ms=time, key=None, value=None))
-            self.positions[number] = len(self._times[number]) + 1
+            # Behind the last one stands a transaction's marker.
+            self.positions[number] += len(given) if len(given) == FETCHED else len(given) + 1
         if not found:
             await asyncio.sleep(seconds)
         return found
@@ -67,15 +71,15 @@ def test_a_partition_keeps_its_order_although_its_clock_was_set_back() -> None:
 
 
 def test_only_partitions_of_which_nothing_is_held_are_read_on() -> None:
-    tail = Scripted({0: [1, 2], 1: [3], 2: []})
-    read(tail, {0: 3, 1: 2, 2: 1})
-    assert tail.polls[0] == [0, 1, 2]
-    assert all(len(reading) == 1 for reading in tail.polls[1:])
+    tail = Scripted({0: [1, 2, 3], 1: [4], 2: []})
+    read(tail, {0: 4, 1: 2, 2: 1})
+    assert tail.polls == [[0, 1, 2], [0], [0]][: len(tail.polls)]
+    assert len(tail.polls) > 1
 
 
 def test_a_partition_that_gives_nothing_does_not_hold_back_the_others_for_ever() -> None:
-    found = read(Scripted({0: [1, 4], 1: [2, 3]}, silent=[2]), {0: 3, 1: 3, 2: 1})
-    assert [time for time, _ in found] == [1, 2, 3, 4]
+    found = read(Scripted({0: [1, 4, 6, 7, 8], 1: [2, 3, 5]}, silent=[2]), {0: 6, 1: 4, 2: 1})
+    assert [time for time, _ in found] == [1, 2, 3, 4, 5, 6, 7, 8]
     first, *others = [second for _, second in found]
     assert SILENT_SECONDS < first <= SILENT_SECONDS + 1
     assert max(others) <= first + 1, "it is waited for once, not before each of them"
