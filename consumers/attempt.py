@@ -86,7 +86,11 @@ class Attempt:
         self._spans = spans
         self._calls = CallMetrics(surroundings.metrics, request.model, request.tools)
         # As a rule nobody: two calls for each event that do nothing are 3 µs a run.
-        self._is_watched = surroundings.metrics.are_read or spans is not UNTRACED
+        self._watchers = [
+            watcher.saw
+            for watcher, looks in ((spans, spans is not UNTRACED), (self._calls, surroundings.metrics.are_read))
+            if looks
+        ]
         self._clock = interrupt.bell.loop.time
         self._pump: Pump | None = None
         self.ending: Ending | None = None
@@ -114,7 +118,7 @@ class Attempt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._interrupt.bell.stop()
-        if self._is_watched:
+        if self._watchers:
             self._close_spans()
         pump = self._playing
         if not pump.task.done():
@@ -161,9 +165,8 @@ class Attempt:
         elif _is_event(event):
             self.ending = self._watchdog.saw(event, at=at)
             if self.ending is None:
-                if self._is_watched:
-                    self._spans.saw(event, time)
-                    self._calls.saw(event, time)
+                for saw in self._watchers:
+                    saw(event, time)
                 if event.type == "message.ended":
                     self._bill.saw(event)
                     if event.message is not None:

@@ -2,12 +2,13 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -26,7 +27,7 @@ from agentstream.schemas.trace import TraceContext
 _KEY = r"[a-z0-9][_0-9a-z*/-]{0,240}(?:@[a-z][_0-9a-z*/-]{0,13})?"
 _MEMBER = re.compile(rf"{_KEY}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
 
-_NO_STATE: Final = TraceState()
+_NO_STATE: Final = DEFAULT_TRACE_STATE
 
 
 def span_context(trace: TraceContext) -> SpanContext:
@@ -53,7 +54,7 @@ def trace_of(span: Span, base: TraceContext) -> TraceContext:
     trace_id, span_id, _, flags, state, is_valid = span.get_span_context()  # a tuple: each of its properties is a call
     if not is_valid:
         return base
-    changed = bool(base.tracestate or state) and state != _state(base.tracestate)
+    changed = bool(base.tracestate or state is not _NO_STATE) and state != _state(base.tracestate)
     return TraceContext(
         trace_id=f"{trace_id:032x}",
         span_id=f"{span_id:016x}",
@@ -76,20 +77,12 @@ def current_trace() -> TraceContext | None:
     )
 
 
-def send_span(tracer: Tracer, topic: str, context: Context, attributes: Mapping[str, str]) -> Span:
-    """A span for a record on its way to a topic, begun now."""
-    return tracer.start_span(
-        f"{names.SEND} {topic}",
-        context,
-        SpanKind.PRODUCER,
-        {
-            names.MESSAGING_SYSTEM: names.KAFKA,
-            names.OPERATION: names.SEND,
-            names.OPERATION_TYPE: names.SEND,
-            names.DESTINATION: topic,
-            **attributes,
-        },
-    )
+SENT: Final = {
+    names.MESSAGING_SYSTEM: names.KAFKA,
+    names.OPERATION: names.SEND,
+    names.OPERATION_TYPE: names.SEND,
+}
+"""What each span says of a record on its way to a topic."""
 
 
 @contextmanager
@@ -102,7 +95,12 @@ def sending(
     """
     above = given or current_trace()
     base = above or TraceContext.fresh()
-    span = send_span(tracer, topic, Context() if above is None else parent(span_context(above)), attributes)
+    span = tracer.start_span(
+        f"{names.SEND} {topic}",
+        Context() if above is None else parent(span_context(above)),
+        SpanKind.PRODUCER,
+        {**SENT, names.DESTINATION: topic, **attributes},
+    )
     try:
         yield trace_of(span, base)
     except BaseException as error:
@@ -126,20 +124,17 @@ def clean(text: str) -> str:
 class Sends:
     """The spans of the records that one outcome leaves, one for each topic, from encoding until they are committed."""
 
-    def __init__(self, tracer: Tracer, below: TraceContext, context: Context, *, partition: int) -> None:
-        """Below the span of `context`; `below` is its place."""
-        self._tracer = tracer
+    def __init__(self, begin: Callable[[str], Span], below: TraceContext) -> None:
+        """`begin`: begins one for a topic, now; `below`: what they are begun from."""
+        self._begin = begin
         self._below = below
-        self._context = context
-        self._partition = str(partition)
         self._spans: dict[str, Span] = {}
 
     def trace(self, topic: str) -> TraceContext:
         """What goes into the headers of a record for this topic; asked again, the same."""
         span = self._spans.get(topic)
         if span is None:
-            span = send_span(self._tracer, topic, self._context, {names.PARTITION: self._partition})
-            self._spans[topic] = span
+            span = self._spans[topic] = self._begin(topic)
         return trace_of(span, self._below)
 
     def end(self, error: str | None = None) -> None:

@@ -4,12 +4,12 @@ Told each event with its time, in order, long after or from the delta log: the s
 the same ids. Synchronous; raises nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import Link, SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.bill import Bill
@@ -18,9 +18,9 @@ from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.chat import BROKEN_OFF, ChatSpan
 from agentstream.consumers.tracing.content import Output
 from agentstream.consumers.tracing.ids import span_number_of
+from agentstream.consumers.tracing.quick import Attributes
 from agentstream.consumers.tracing.spans import (
     NEVER_ENDED,
-    Attributes,
     Held,
     SpanError,
     SpanMaker,
@@ -42,6 +42,14 @@ from agentstream.schemas.events import (
     TurnStarted,
 )
 from agentstream.schemas.messages import Cost, FinishReason, Message
+
+_AGENT: Final[Attributes] = {names.SPAN_KIND: names.AGENT, names.GEN_AI_OPERATION: names.INVOKE_AGENT}
+_TURN: Final[Attributes] = {names.SPAN_KIND: names.CHAIN}
+_CHAT: Final[Attributes] = {
+    names.SPAN_KIND: names.LLM,
+    names.GEN_AI_OPERATION: names.CHAT,
+    names.REQUEST_STREAM: True,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +74,11 @@ class AttemptWriter:
         facts: AgentFacts,
         *,
         at: int,
-        context: Context,
+        above: SpanContext,
         links: Sequence[Link],
         held: Held,
     ) -> None:
-        """Begins with `invoke_agent`, in `context`, at nanoseconds since 1970; `held` as in `SpanMaker.start`."""
+        """Begins with `invoke_agent`, below `above`, at nanoseconds since 1970; `held` as in `SpanMaker.start`."""
         self._make = make
         self._held = held
         self._attempt_id = name.attempt_id
@@ -92,18 +100,16 @@ class AttemptWriter:
         agent = make.agent_name or facts.harness
         self.agent = make.start(
             f"{names.INVOKE_AGENT} {agent}",
-            context,
+            above,
             {
-                names.SPAN_KIND: names.AGENT,
-                names.GEN_AI_OPERATION: names.INVOKE_AGENT,
                 names.AGENT_NAME: agent,
                 names.HARNESS: facts.harness,
                 names.CLAIM: name.claim,
                 names.ATTEMPT: name.attempt,
                 names.ATTEMPT_ID: name.attempt_id,
                 **model,
-                **self._groups,
             },
+            shared=(_AGENT, self._groups),
             at=at,
             span_id=span_number_of(name.attempt_id, "agent", 0),
             links=links,
@@ -111,13 +117,7 @@ class AttemptWriter:
         )
         # Each model call says the same when it begins.
         self._chat_name = f"{names.CHAT} {model.get(names.REQUEST_MODEL, facts.model)}" if facts.model else names.CHAT
-        self._chat_said: Attributes = {
-            names.SPAN_KIND: names.LLM,
-            names.GEN_AI_OPERATION: names.CHAT,
-            names.REQUEST_STREAM: True,
-            **model,
-            **self._groups,
-        }
+        self._chat_said = (_CHAT, {**model, **self._groups} if model else self._groups)
         self.shows = self.agent.is_recording
         """Else it is not sampled, or closed: what is below would not be recorded either."""
         self._show_asked(self.agent, facts.messages)
@@ -146,7 +146,7 @@ class AttemptWriter:
         if type(event) is ToolStarted:
             if self._tools is None:
                 self._tools = ToolSpans(self._make, self._attempt_id, self._groups, self._held)
-            self._tools.begin(event, nanoseconds(time), self._innermost.context)
+            self._tools.begin(event, nanoseconds(time), self._innermost.place)
         elif type(event) is ToolEnded and self._tools is not None:
             self._tools.end(event, nanoseconds(time))
 
@@ -177,8 +177,9 @@ class AttemptWriter:
         self._turn_stopped = None
         self._turn = self._make.start(
             f"turn {number}",
-            self.agent.context,
-            {names.SPAN_KIND: names.CHAIN, names.TURN: number, **self._groups},
+            self.agent.place,
+            {names.TURN: number},
+            shared=(_TURN, self._groups),
             at=at,
             span_id=span_number_of(self._attempt_id, "turn", number),
             held=self._held,
@@ -216,8 +217,9 @@ class AttemptWriter:
         self._chats += 1
         span = self._make.start(
             self._chat_name,
-            self._innermost.context,
-            self._chat_said,
+            self._innermost.place,
+            {},
+            shared=self._chat_said,
             at=at,
             kind=SpanKind.CLIENT,
             span_id=span_number_of(self._attempt_id, "chat", self._chats),
@@ -228,12 +230,13 @@ class AttemptWriter:
 
     def _end_message(self, event: MessageEnded, at: int) -> None:
         self._count(event)
-        message, content = event.message, self._make.content
-        said: list[Output] = [] if message is None else [(message, event.finish_reason)]
-        if self._chat is not None and _is_assistants(event):
-            self._show_said(self._chat.span, said)
-            self._chat.stop(at, event.finish_reason, event.usage)
-        if content is not None and message is not None:
+        message, chat = event.message, self._chat if _is_assistants(event) else None
+        if chat is not None:
+            chat.stop(at, event.finish_reason, event.usage)
+        if self._make.content is not None and message is not None:
+            said: list[Output] = [(message, event.finish_reason)]
+            if chat is not None:
+                self._show_said(chat.span, said)
             self._history.append(message)
             self._said += said if message.role == "assistant" else []
 
@@ -251,6 +254,24 @@ class AttemptWriter:
         content = self._make.content
         if content is not None and messages and span.is_recording:
             span.set(self._make.both(names.INPUT_MESSAGES, names.INPUT_VALUE, content.messages(messages)))
+
+
+def spans_of(events: Iterable[HarnessEvent | ReadEvent]) -> int:
+    """How many spans an `AttemptWriter` makes that sees these from the first on."""
+    count, is_calling = 1, False
+    for event in events:
+        if type(event) is TurnStarted:
+            count += 2
+            is_calling = True
+        elif type(event) is MessageStarted:
+            if event.role == "assistant" and not is_calling:
+                count += 1
+                is_calling = True
+        elif type(event) is ToolStarted:
+            count += 1
+        elif type(event) is TurnEnded or (type(event) is MessageEnded and _is_assistants(event)):
+            is_calling = False
+    return count
 
 
 def _is_assistants(event: MessageEnded) -> bool:

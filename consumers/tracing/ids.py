@@ -4,8 +4,8 @@ The next owner of a killed worker's partition goes on in the same trace and writ
 the Pi sidecar puts the id of our `chat` span on the model call without asking for it (docs/decisions/trace-ids.md).
 """
 
-import hashlib
 from contextvars import ContextVar
+from hashlib import sha256
 from typing import Final, Literal
 
 from agentstream.schemas.records import Position
@@ -35,12 +35,13 @@ def span_id_of(attempt_id: str, key: SpanKey, number: int) -> str:
 
 def span_number_of(attempt_id: str, key: SpanKey, number: int) -> int:
     """The same id as a number, which is how OpenTelemetry holds it."""
-    return _digest(f"{attempt_id}/{key}/{number}", 8)
+    # As below, without the call: each span has one.
+    return int.from_bytes(sha256(f"{attempt_id}/{key}/{number}".encode()).digest()[:8]) or 1
 
 
 def _digest(text: str, size: int) -> int:
     # All zeros means "no id"; no text is known that gives it, but then nothing would say why a span is missing.
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:size]) or 1
+    return int.from_bytes(sha256(text.encode()).digest()[:size]) or 1
 
 
 class wanting:  # noqa: N801  # a context manager; from a generator it would cost as much as half a span

@@ -9,7 +9,7 @@ from opentelemetry.trace import Link
 
 from agentstream.consumers.harness.port import HarnessEvent
 from agentstream.consumers.numbering import AttemptName
-from agentstream.consumers.tracing.attempt import AgentFacts, AttemptWriter
+from agentstream.consumers.tracing.attempt import AgentFacts, AttemptWriter, spans_of
 from agentstream.consumers.tracing.spans import Held, SpanError, SpanMaker, TimedSpan
 from agentstream.consumers.tracing.untraced import AttemptSpans
 from agentstream.schemas import span_names as names
@@ -39,7 +39,7 @@ class TracedAttempt(AttemptSpans):
     Kafka. Spans that take 80 µs a run in a loop took 200 there; made at a commit, one run after the other, they do not.
     """
 
-    __slots__ = ("__weakref__", "_begin", "_end", "_in_pieces", "_is_open", "_most", "_notes", "_writer")
+    __slots__ = ("__weakref__", "_begin", "_end", "_in_pieces", "_most", "_notes", "_writer", "is_open")
 
     def __init__(  # noqa: PLR0913 - what its first span is made of
         self,
@@ -54,7 +54,7 @@ class TracedAttempt(AttemptSpans):
     ) -> None:
         """`above`: its request's span; `held` as in `SpanMaker.start`. It began at nanoseconds since 1970."""
         self._begin: Callable[[], AttemptWriter] = partial(
-            AttemptWriter, make, name, facts, at=at, context=above.context, links=links, held=held
+            AttemptWriter, make, name, facts, at=at, above=above.place, links=links, held=held
         )
         self._writer: AttemptWriter | None = None
         self._notes: list[tuple[HarnessEvent | ReadEvent, datetime]] = []
@@ -62,7 +62,8 @@ class TracedAttempt(AttemptSpans):
         self._most = MAX_NOTES if make.content is None else 0
         self._in_pieces = False
         self._end: tuple[int, SpanError | None, FinishReason | None, Cost | None] | None = None
-        self._is_open = above.is_recording or self._writing.shows
+        self.is_open = above.is_recording or self._writing.shows
+        """Whether it takes notes: until its end, if anybody will see its spans."""
 
     @property
     def agent(self) -> TimedSpan:
@@ -81,10 +82,15 @@ class TracedAttempt(AttemptSpans):
             self._in_pieces = False
         else:
             return
-        if self._is_open:
+        if self.is_open:
             self._notes.append((event, time))
             if len(self._notes) >= self._most:
                 self.write()
+
+    @property
+    def unmade(self) -> int | None:
+        """How many spans will be made of its notes; None: some are made already."""
+        return spans_of(event for event, _ in self._notes) if self._writer is None else None
 
     def lost(self) -> None:
         """Its worker was lost."""
@@ -92,8 +98,8 @@ class TracedAttempt(AttemptSpans):
 
     def close(self, at: int, error: SpanError | None, *, reason: FinishReason | None, cost: Cost | None) -> None:
         """The attempt is over; what is still open is closed with its error."""
-        if self._is_open:
-            self._is_open = False
+        if self.is_open:
+            self.is_open = False
             self._end = (at, error, reason, cost)
             if not self._most:
                 self.write()

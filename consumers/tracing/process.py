@@ -1,22 +1,39 @@
 """The `process` span: what became of one request in one claim, from being taken until its outcome is committed."""
 
 from datetime import datetime
+from functools import partial
+from typing import Final
 
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.numbering import AttemptName
 from agentstream.consumers.tracing.attempt import AgentFacts
 from agentstream.consumers.tracing.ids import process_id_of, span_id_of, trace_id_of
 from agentstream.consumers.tracing.notes import TracedAttempt
-from agentstream.consumers.tracing.spans import Held, SpanError, SpanMaker, TimedSpan, link_to, nanoseconds
+from agentstream.consumers.tracing.quick import Attributes
+from agentstream.consumers.tracing.spans import (
+    Held,
+    SpanError,
+    SpanMaker,
+    TimedSpan,
+    link_to,
+    nanoseconds,
+)
 from agentstream.consumers.tracing.untraced import UNTRACED, AttemptSpans
-from agentstream.producers.spans import Sends, clean, parent, span_context, trace_of
+from agentstream.producers.spans import SENT, Sends, clean, span_context, trace_of
 from agentstream.schemas import span_names as names
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.headers import CE_ID, TRACE_TARGET, header_text, last_wins
 from agentstream.schemas.records import Record
 from agentstream.schemas.trace import TraceContext
+
+_TAKEN: Final[Attributes] = {
+    names.SPAN_KIND: names.CHAIN,
+    names.MESSAGING_SYSTEM: names.KAFKA,
+    names.OPERATION: names.PROCESS,
+    names.OPERATION_TYPE: names.PROCESS,
+}
 
 
 class ProcessSpan:
@@ -130,11 +147,13 @@ class TracedProcess(ProcessSpan):
         )
         self._first = self._first or spans
         self._previous = self.attempt_trace(name.attempt_id)
-        return spans
+        return spans if spans.is_open else UNTRACED
 
     def send_trace(self, topic: str) -> TraceContext:
         if self._sends is None:
-            self._sends = Sends(self._make.tracer, self.trace, self._span.context, partition=self._partition)
+            # Not a method of this object's: it would hold itself, and all of its run wait for Python's collector.
+            begin = partial(_begin_send, self._make, self._span.place, str(self._partition))
+            self._sends = Sends(begin, self.trace)
         return self._sends.trace(topic)
 
     def concluded(self, problem: Problem | None) -> None:
@@ -162,6 +181,8 @@ class TracedProcess(ProcessSpan):
         self._make.flush()
 
     def _leave(self, at: int, error: SpanError | None) -> None:
+        if not self._below and self._make.dropped(self._span, self._unmade):
+            return
         if self._latest is not None:
             self._latest.write()
         self._below.leave()
@@ -169,6 +190,13 @@ class TracedProcess(ProcessSpan):
         for name, when in self._happened:
             self._span.event(name, when)
         self._span.end(at, error)
+
+    def _unmade(self) -> int | None:
+        """How many spans would leave; None: some are made already."""
+        if self._latest is None:
+            return 1
+        below = self._latest.unmade
+        return None if below is None else 1 + below
 
     def expect_lost(self) -> None:
         self._waits = True  # no link can be added later
@@ -187,6 +215,12 @@ class TracedProcess(ProcessSpan):
             self._make.flush()
 
 
+def _begin_send(make: SpanMaker, above: SpanContext, partition: str, topic: str) -> Span:
+    said: dict[str, AttributeValue] = {names.DESTINATION: topic, names.PARTITION: partition}
+    name = f"{names.SEND} {topic}"
+    return make.start(name, above, said, shared=(SENT,), at=make.now(), kind=SpanKind.PRODUCER, span_id=None).span
+
+
 def process_span(
     make: SpanMaker, record: Record, *, claim: int, strikes: int = 0, lost_at: int | None = None
 ) -> ProcessSpan:
@@ -203,11 +237,7 @@ def process_span(
     base = given or TraceContext(trace_id=trace_id_of(where, record.timestamp_ms), span_id=span_id)
     if not make.makes_ids:
         return ProcessSpan(base)
-    attributes: dict[str, str | int | bool] = {
-        names.SPAN_KIND: names.CHAIN,
-        names.MESSAGING_SYSTEM: names.KAFKA,
-        names.OPERATION: names.PROCESS,
-        names.OPERATION_TYPE: names.PROCESS,
+    attributes: dict[str, AttributeValue] = {
         names.DESTINATION: where.topic,
         names.PARTITION: str(where.partition),
         names.OFFSET: where.offset,
@@ -224,15 +254,27 @@ def process_span(
         attributes[names.STRIKES] = strikes
     if lost_at is not None:
         attributes[names.LOST] = True
-    caller = None if given is None else span_context(given)
-    span = make.start(
-        f"{names.PROCESS} {where.topic}",
-        Context() if caller is None else parent(caller),
-        attributes,
-        at=make.now() if lost_at is None else lost_at,
-        kind=SpanKind.CONSUMER,
-        trace_id=base.trace_id if caller is None else None,
-        span_id=int(span_id, 16),
-        links=[] if caller is None else [link_to(caller, "request")],
-    )
+    name, at = f"{names.PROCESS} {where.topic}", make.now() if lost_at is None else lost_at
+    if given is None:
+        span = make.start_root(
+            name,
+            attributes,
+            shared=(_TAKEN,),
+            at=at,
+            kind=SpanKind.CONSUMER,
+            trace_id=base.trace_id,
+            span_id=span_id,
+        )
+    else:
+        caller = span_context(given)
+        span = make.start(
+            name,
+            caller,
+            attributes,
+            shared=(_TAKEN,),
+            at=at,
+            kind=SpanKind.CONSUMER,
+            span_id=int(span_id, 16),
+            links=(link_to(caller, "request"),),
+        )
     return TracedProcess(make, span, trace_of(span.span, base), partition=where.partition)

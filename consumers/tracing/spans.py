@@ -1,23 +1,23 @@
 """What spans are made with, and one that can be ended at a time that is past. Nothing here raises into a run."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NoOpTracer, Span, SpanContext, SpanKind, Tracer, set_span_in_context
+from opentelemetry.trace import Link, NoOpTracer, Span, SpanContext, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from agentstream.consumers.tracing.content import Content
 from agentstream.consumers.tracing.ids import wanted_span_id, wanting
-from agentstream.producers.spans import clean, failed
+from agentstream.consumers.tracing.quick import Attributes, QuickTracer
+from agentstream.consumers.tracing.tokens import AGGREGATED, tokens
+from agentstream.producers.spans import clean, failed, parent
 from agentstream.schemas import span_names as names
 from agentstream.schemas.messages import Usage
 
-Attributes = Mapping[str, AttributeValue]
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -71,42 +71,71 @@ class SpanMaker:
     """Asks that ended spans be exported soon; never waits."""
     now: Callable[[], int] = time.time_ns
     """The wall clock, in nanoseconds."""
+    makes_ids: bool = field(init=False, repr=False, compare=False)
+    """Whether spans have ids of their own. Without an SDK a caller's traceparent goes through as it came."""
+    _quick: QuickTracer | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Worked out once: to ask an abstract class or a protocol costs as much as a span.
+        object.__setattr__(self, "makes_ids", not isinstance(self.tracer, NoOpTracer))
+        object.__setattr__(self, "_quick", self.tracer if isinstance(self.tracer, QuickTracer) else None)
 
     @classmethod
     def none(cls) -> "SpanMaker":
         """Makes nothing."""
         return cls(tracer=NoOpTracer())
 
-    @property
-    def makes_ids(self) -> bool:
-        """Whether spans have ids of their own. Without an SDK a caller's traceparent goes through as it came."""
-        return not isinstance(self.tracer, NoOpTracer)
-
     def start(  # noqa: PLR0913 - what a span is made of
         self,
         name: str,
-        context: Context,
-        attributes: Attributes,
+        above: SpanContext,
+        attributes: dict[str, AttributeValue],
         *,
+        shared: tuple[Attributes, ...] = (),
         at: int,
         kind: SpanKind = SpanKind.INTERNAL,
-        span_id: int,
-        trace_id: str | None = None,
+        span_id: int | None,
         links: Sequence[Link] = (),
         held: "Held | None" = None,
     ) -> "TimedSpan":
-        """Begin a span `at` an instant, under this id; `trace_id`: of a root. The caller ends it.
+        """Begin a span below another one `at` an instant, under this id; None: any. The caller ends it.
 
-        `held`: where it waits after its end; None: it leaves at once.
+        `shared`: attributes that others have too, besides its own. `held`: where it waits after its end; None: it
+        leaves at once.
         """
-        if trace_id is not None:
-            with wanting(trace_id=trace_id):
-                return self.start(name, context, attributes, at=at, kind=kind, span_id=span_id, links=links, held=held)
-        token = wanted_span_id.set(span_id)
-        try:
-            return TimedSpan(self.tracer.start_span(clean(name), context, kind, attributes, links, at), at, held)
-        finally:
-            wanted_span_id.reset(token)
+        if not name.isascii():
+            name = clean(name)
+        span = None
+        if self._quick is not None:
+            span = self._quick.begin(name, above, attributes, shared, at, kind, span_id, links)
+        if span is None:
+            token = wanted_span_id.set(span_id)
+            try:
+                span = self.tracer.start_span(name, parent(above), kind, _all(attributes, shared), links, at)
+            finally:
+                wanted_span_id.reset(token)
+        return TimedSpan(span, at, held)
+
+    def start_root(  # noqa: PLR0913 - as above
+        self,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        *,
+        shared: tuple[Attributes, ...] = (),
+        at: int,
+        kind: SpanKind = SpanKind.INTERNAL,
+        trace_id: str,
+        span_id: str,
+    ) -> "TimedSpan":
+        """Begin a span that has none above it, under these ids; the sampler decides."""
+        with wanting(trace_id=trace_id, span_id=span_id):
+            return TimedSpan(
+                self.tracer.start_span(clean(name), Context(), kind, _all(attributes, shared), None, at), at, None
+            )
+
+    def dropped(self, span: "TimedSpan", count: Callable[[], int | None]) -> bool:
+        """As `QuickTracer.dropped`: to make eight spans that nobody has room for takes a fifth of a run's time."""
+        return self._quick is not None and self._quick.dropped(span.span, count)
 
     def text(self, text: str) -> str:
         """A text that others chose, fit for a name or an attribute."""
@@ -118,7 +147,7 @@ class SpanMaker:
 
     def usage(self, usages: Collection[Usage]) -> Attributes:
         """Tokens of a model call as attributes; none for no usage, since a made-up 0 would be believed."""
-        found = _tokens(usages)
+        found = tokens(usages)
         if found and self.older_token_names:
             found[names.PROMPT_TOKENS] = found[names.INPUT_TOKENS]
             found[names.COMPLETION_TOKENS] = found[names.OUTPUT_TOKENS]
@@ -127,9 +156,7 @@ class SpanMaker:
     def aggregated_usage(self, usages: Collection[Usage]) -> Attributes:
         """Tokens of all calls below a span, under other names: backends add up what every span says of its usage, and
         a trace showed twice what it had used."""
-        return {
-            names.AGGREGATED_USAGE + name.removeprefix(names.USAGE): count for name, count in _tokens(usages).items()
-        }
+        return {AGGREGATED[name]: count for name, count in tokens(usages).items()}
 
     def llm_usage(self, usages: Collection[Usage]) -> Attributes:
         """The same in OpenInference's names, if they are wanted. Only for model calls: backends add them up."""
@@ -143,40 +170,25 @@ class SpanMaker:
         }
 
 
-def _tokens(usages: Collection[Usage]) -> dict[str, AttributeValue]:
-    if not usages:
-        return {}
-    found: dict[str, AttributeValue] = {
-        names.INPUT_TOKENS: sum(each.input_tokens for each in usages),
-        names.OUTPUT_TOKENS: sum(each.output_tokens for each in usages),
-    }
-    if cached := sum(each.cached_input_tokens for each in usages):
-        found[names.CACHE_READ_TOKENS] = cached
-    if cached := sum(each.cache_write_tokens for each in usages):
-        found[names.CACHE_WRITE_TOKENS] = cached
-    if thought := sum(each.reasoning_tokens or 0 for each in usages):
-        found[names.REASONING_TOKENS] = thought
-    return found
+def _all(attributes: dict[str, AttributeValue], shared: tuple[Attributes, ...]) -> Attributes:
+    together: dict[str, AttributeValue] = {}
+    for each in shared:
+        together.update(each)
+    return {**together, **attributes}
 
 
 class TimedSpan:
     """A span that is given all its times. Ended once; what comes after that changes nothing."""
 
-    __slots__ = ("_context", "_ended", "_held", "_started", "span")
+    __slots__ = ("_ended", "_held", "_started", "place", "span")
 
     def __init__(self, span: Span, started: int, held: "Held | None") -> None:
         self.span = span
+        self.place = span.get_span_context()
+        """The parent of what is begun below it."""
         self._held = held
         self._started = started
         self._ended = False
-        self._context: Context | None = None
-
-    @property
-    def context(self) -> Context:
-        """The parent of what is begun below it."""
-        if self._context is None:
-            self._context = set_span_in_context(self.span, Context())
-        return self._context
 
     @property
     def is_recording(self) -> bool:
@@ -223,13 +235,17 @@ class Held:
     __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._spans: deque[tuple[Span, int]] = deque()
+        # A deque takes 600 bytes when it is empty, and a run has one.
+        self._spans: list[tuple[Span, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._spans)
 
     def take(self, span: Span, at: int) -> None:
         """It ended then. Of too many the oldest leaves."""
         self._spans.append((span, at))
         if len(self._spans) > MAX_HELD:
-            oldest, ended = self._spans.popleft()
+            oldest, ended = self._spans.pop(0)
             oldest.end(ended)
 
     def leave(self) -> None:

@@ -75,6 +75,8 @@ class Delivery:
         self._calm_s = calm_s
         self._clock = clock
         self._lock = threading.Lock()
+        self.is_full = False
+        """Whether there is no room for one more, however small."""
         self._pending = self._held_bytes = 0
         self._exported = self._failed = self._dropped = self._unsent = 0
         self._closed = False
@@ -99,6 +101,16 @@ class Delivery:
         """How many wait or are under way."""
         return self._pending
 
+    def drop(self, count: int) -> None:
+        """So many are dropped, since it is full."""
+        with self._lock:
+            self._dropped += count
+            if self._closed:
+                self._unsent += count
+                return
+            line = self._lost(self._too_many)
+        _say(line)
+
     def admit(self, size: int) -> bool:
         """Make room for one of so many bytes; False if there is none: it is dropped, and counted."""
         with self._lock:
@@ -109,6 +121,7 @@ class Delivery:
             if self._pending < self.capacity and self._held_bytes + size <= self._max_bytes:
                 self._pending += 1
                 self._held_bytes += size
+                self.is_full = self._pending == self.capacity
                 return True
             self._dropped += 1
             line = self._lost(self._too_many if self._pending >= self.capacity else self._too_large)
@@ -144,6 +157,7 @@ class Delivery:
             self._dropped += self._pending
             self._unsent += self._pending
             self._pending = self._held_bytes = 0
+            self.is_full = False
 
     def last_line(self) -> str | None:
         """All that was lost since the start, if no line told the end of it. For when the process ends."""
@@ -175,6 +189,7 @@ class Delivery:
     def _leave(self, count: int, size: int) -> None:
         """Measurements never waited."""
         self._pending = max(0, self._pending - count)
+        self.is_full = self._pending >= self.capacity > 0
         self._held_bytes = max(0, self._held_bytes - size)
 
     def _lost(self, reason: str) -> tuple[int, str] | None:

@@ -10,42 +10,66 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agentstream.infra.telemetry.delivery import Delivery
-from agentstream.infra.telemetry.encoding import OtlpSpanExporter
+from agentstream.infra.telemetry.encoding import OtlpSpanExporter, SpanWriter, WrittenSpan
 from agentstream.infra.telemetry.environment import Signal
-from agentstream.infra.telemetry.recorded import held_by
+from agentstream.infra.telemetry.recorded import RecordedSpan
 from agentstream.infra.telemetry.session import WatchedSession
 from agentstream.infra.telemetry.sizes import MAX_EXPORT_BYTES
 
 _NO_REASON = "the exporter does not say why"
 
 
-class CountingSpanExporter(SpanExporter):
+Waiting = RecordedSpan | WrittenSpan
+"""What waits for an export; both know their size."""
+
+
+class CountingSpanExporter:
     """Hands spans to another exporter and enters what became of them."""
 
     def __init__(self, inner: SpanExporter, delivery: Delivery, session: WatchedSession | None = None) -> None:
         """`session` of the inner exporter, where it has one of ours."""
         self._inner = inner
+        self._otlp = inner if isinstance(inner, OtlpSpanExporter) and inner.takes_bytes else None
+        self._writer = SpanWriter()
         self._delivery = delivery
         self._session = session
         self._closed = threading.Event()
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export them; never raises."""
-        arrived = [self._export(piece, size) for piece, size in _pieces(spans)]
-        return SpanExportResult.SUCCESS if all(arrived) else SpanExportResult.FAILURE
+    def waiting(self, span: RecordedSpan) -> Waiting | None:
+        """What is to wait of a span that has ended: the bytes where they are sent. None: it cannot be written, and is
+        lost."""
+        if self._otlp is None:
+            return span
+        if span.written is None:
+            try:
+                span.written = self._writer.write(span)
+            except Exception as error:  # noqa: BLE001  # whatever an encoder raises must not end a run
+                if self._delivery.admit(0):
+                    self._delivery.failed(1, type(error).__name__)
+        return span.written
 
-    def _export(self, spans: Sequence[ReadableSpan], size: int) -> bool:
+    def export(self, spans: Sequence[Waiting]) -> None:
+        """Export them; never raises."""
+        for piece, size in _pieces(spans):
+            self._export(piece, size)
+
+    def _export(self, spans: Sequence[Waiting], size: int) -> None:
         if self._closed.is_set():
-            return False  # already counted as dropped
+            return  # already counted as dropped
         try:
-            reason = None if self._inner.export(spans) is SpanExportResult.SUCCESS else _NO_REASON
-        except Exception as error:  # noqa: BLE001  # whatever an encoder or the network raised, the spans are lost
+            reason = None if self._handed_over(spans) is SpanExportResult.SUCCESS else _NO_REASON
+        except Exception as error:  # noqa: BLE001  # whatever the network raised, the spans are lost
             reason = type(error).__name__
-        return not self._closed.is_set() and _enter(self._delivery, (len(spans), size), reason, self._session)
+        if not self._closed.is_set():
+            _enter(self._delivery, (len(spans), size), reason, self._session)
+
+    def _handed_over(self, spans: Sequence[Waiting]) -> SpanExportResult:
+        if self._otlp is not None:
+            return self._otlp.send([span for span in spans if isinstance(span, WrittenSpan)])
+        return self._inner.export([span for span in spans if isinstance(span, RecordedSpan)])
 
     def abandon(self) -> None:
         """Wait for nothing more: a retry that sleeps is woken, what has not arrived is entered as dropped."""
@@ -57,10 +81,6 @@ class CountingSpanExporter(SpanExporter):
     def shutdown(self) -> None:
         """Called by the processor once its queue is empty."""
         self.abandon()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is kept here."""
-        return True
 
 
 class CountingMetricExporter(MetricExporter):
@@ -120,17 +140,16 @@ def watched_session(signal: Signal) -> WatchedSession | None:
     return None if any(os.environ.get(name) for name in named) else WatchedSession(signal)
 
 
-def _pieces(spans: Sequence[ReadableSpan]) -> Iterator[tuple[Sequence[ReadableSpan], int]]:
+def _pieces(spans: Sequence[Waiting]) -> Iterator[tuple[Sequence[Waiting], int]]:
     """Yield the spans in order, as many at once as fit into one request, with their size. One alone may be larger."""
-    piece: list[ReadableSpan] = []
+    piece: list[Waiting] = []
     size = 0
     for span in spans:
-        more = held_by(span)
-        if piece and size + more > MAX_EXPORT_BYTES:
+        if piece and size + span.size > MAX_EXPORT_BYTES:
             yield piece, size
             piece, size = [], 0
         piece.append(span)
-        size += more
+        size += span.size
     if piece:
         yield piece, size
 

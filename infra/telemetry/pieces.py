@@ -15,8 +15,10 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 log = logging.getLogger(__name__)
 TIME_OF_EVENT: Final = b"\x09"
 """Number and wire type of that field; eight bytes follow."""
-_FLOAT: Final = struct.Struct("<cd")
+_FLOAT: Final = struct.Struct("<d")
 _DOUBLE: Final = b"\x21"
+_INT: Final = b"\x18"
+_TOO_LARGE: Final = 1 << 63
 
 
 class Known:
@@ -29,6 +31,8 @@ class Known:
         """What links have beside a place: by the looks of their attributes, how many of those were dropped, and whether
         the place is remote."""
         self._heads: Final = _TextHeads()
+        self._floats: Final = _FloatHeads()
+        self._ints: Final = _IntHeads()
         # By type, since 1 and True are one key of a dictionary, and by name: a pair of both would have to be made, and
         # hashed, each time.
         self._values: Final[dict[type, defaultdict[str, dict[object, bytes]]]] = {
@@ -36,6 +40,17 @@ class Known:
         }
         self._others: Final[dict[tuple[str, type, str], bytes]] = {}
         """By type and looks."""
+        self._shared: Final[dict[int, tuple[Mapping[str, object], bytes]]] = {}
+        """By identity. They are kept as well: another one could else have the same."""
+
+    def shared(self, attributes: Mapping[str, object]) -> bytes:
+        """All of these, which stay as they are, as they stand in a span."""
+        found = self._shared.get(id(attributes))
+        if found is None:
+            pieces: list[bytes] = []
+            self.add(attributes, pieces)
+            found = self._shared[id(attributes)] = attributes, b"".join(pieces)
+        return found[1]
 
     def add(self, attributes: Mapping[str, object], pieces: list[bytes]) -> None:
         """Append all of a span's attributes, as they stand in it; one that cannot be written is left out."""
@@ -45,21 +60,26 @@ class Known:
             if kind in values:
                 known = values[kind][key]
                 if (piece := known.get(value)) is None:
-                    piece = known[value] = self._text(key, value) if isinstance(value, str) else _attribute(key, value)
+                    piece = known[value] = self._new(key, value)
             elif kind is float:  # hardly one is there twice
-                piece = _pair(key, _FLOAT.pack(_DOUBLE, value))
+                piece = self._floats[key] + _FLOAT.pack(value)
             else:
                 piece = self._other(key, value)
             pieces.append(piece)
 
-    def _text(self, key: str, text: str) -> bytes:
-        """Most of what is said of one run alone are texts; by protobuf's classes each takes six times as long."""
-        try:
-            written = text.encode()
-            return self._heads[key, len(written)] + written
-        except UnicodeEncodeError as error:
-            _left_out(key, error)
-            return b""
+    def _new(self, key: str, value: object) -> bytes:
+        """What is said of one run alone; by protobuf's classes it takes six times as long."""
+        if isinstance(value, str):
+            try:
+                written = value.encode()
+                return self._heads[key, len(written)] + written
+            except UnicodeEncodeError as error:
+                _left_out(key, error)
+                return b""
+        if type(value) is int and 0 <= value < _TOO_LARGE:
+            digits = _varint(value)
+            return self._ints[key, len(digits)] + digits
+        return _attribute(key, value)
 
     def _other(self, key: str, value: object) -> bytes:
         looks = (key, type(value), repr(value))
@@ -85,6 +105,23 @@ class _EventNames(dict[str, tuple[bytes, bytes]]):
         before = head(otlp.Span.EVENTS_FIELD_NUMBER, len(TIME_OF_EVENT) + 8 + len(after)) + TIME_OF_EVENT
         self[name] = before, after
         return before, after
+
+
+class _FloatHeads(dict[str, bytes]):
+    """What stands before a number of eight bytes, by the attribute's name."""
+
+    def __missing__(self, key: str) -> bytes:
+        piece = self[key] = _pair(key, _DOUBLE + bytes(8))[:-8]
+        return piece
+
+
+class _IntHeads(dict[tuple[str, int], bytes]):
+    """What stands before a whole number of so many bytes, by the attribute's name."""
+
+    def __missing__(self, place: tuple[str, int]) -> bytes:
+        key, size = place
+        piece = self[place] = _pair(key, _INT + bytes(size))[:-size]
+        return piece
 
 
 class _TextHeads(dict[tuple[str, int], bytes]):
@@ -115,11 +152,20 @@ def field(number: int, body: bytes) -> bytes:
 
 def head(number: int, length: int) -> bytes:
     """What stands before a field's bytes: its number and how many they are."""
-    digits = [number << 3 | 2]
-    while length > 0x7F:
-        digits.append(length & 0x7F | 0x80)
-        length >>= 7
-    digits.append(length)
+    if 0x7F < length < 0x4000:  # nearly all spans
+        return bytes((number << 3 | 2, length & 0x7F | 0x80, length >> 7))
+    return bytes((number << 3 | 2,)) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    """One that is not negative: seven bits a byte, the lowest first."""
+    if number < 0x80:
+        return bytes((number,))
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
     return bytes(digits)
 
 

@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+from opentelemetry.trace import TraceFlags
 
 from agentstream.infra.telemetry.delivery import Delivery
 from agentstream.infra.telemetry.environment import Batching
-from agentstream.infra.telemetry.exporters import CountingSpanExporter
+from agentstream.infra.telemetry.exporters import CountingSpanExporter, Waiting
 from agentstream.infra.telemetry.recorded import RecordedSpan
 
 TARGET = "agentstream.trace_target"
@@ -30,7 +31,7 @@ class BoundedProcessor:
         self._exporter = exporter
         self._batch = batching.batch
         self._delay_s = batching.delay_ms / 1_000
-        self._queue: deque[RecordedSpan] = deque()
+        self._queue: deque[Waiting] = deque()
         self._asked = threading.Event()
         """Something is to be done: a flush, a full batch, the end."""
         self._full = threading.Event()
@@ -41,9 +42,16 @@ class BoundedProcessor:
 
     def on_end(self, span: RecordedSpan) -> None:
         """Queue a span that is sampled, or drop and count it."""
+        delivery = self.delivery
+        if not span.context[3] & TraceFlags.SAMPLED:
+            return
+        if delivery.is_full:  # it is not written only to be dropped
+            delivery.drop(1)
+            return
+        waiting = self._exporter.waiting(span)
         # One that ends after the last export was admitted and never leaves: the books count it as not sent.
-        if span.is_sampled and self.delivery.admit(span.size) and not self._ending:
-            self._queue.append(span)
+        if waiting is not None and delivery.admit(waiting.size) and not self._ending:
+            self._queue.append(waiting)
             if len(self._queue) >= self._batch and not self._full.is_set():
                 self._full.set()
                 self._asked.set()
@@ -106,15 +114,15 @@ class RoutedProcessor:
         self._exclusive = exclusive
         # Of open spans only, and only of those with a target: a handful, whatever becomes of their ends.
         self._open: dict[int, str] = {}
-        places = (*local, *default)
+        self._everywhere = (*local, *default)
         self.take: Callable[[RecordedSpan], None] = (
-            places[0].on_end if len(places) == 1 and not targets else self.on_end
+            self._everywhere[0].on_end if len(self._everywhere) == 1 and not targets else self.on_end
         )
         """Takes a span that has ended: where there is but one place for all, that one does."""
 
     def on_start(self, span: RecordedSpan) -> None:
         """Remember the target of a span that has one."""
-        named = span.attributes.get(TARGET)
+        named = span.own.get(TARGET)
         if not isinstance(named, str) and span.parent is not None:
             named = self._open.get(span.parent.span_id)
         if isinstance(named, str) and named in self._targets:
@@ -122,11 +130,23 @@ class RoutedProcessor:
 
     def on_end(self, span: RecordedSpan) -> None:
         """Hand it on."""
-        named = self._open.pop(span.context.span_id, None) if self._open else None
-        for processor in self._local:
-            processor.on_end(span)
-        if named is not None:
-            self._targets[named].on_end(span)
-        if named not in self._exclusive:
-            for processor in self._default:
-                processor.on_end(span)
+        for place in self._places(span):
+            place.on_end(span)
+        self._open.pop(span.context.span_id, None)
+
+    def drops(self, span: RecordedSpan, count: Callable[[], int | None]) -> bool:
+        """Whether this one and all below it would only be dropped, everywhere: then so many are counted as that."""
+        places = self._places(span)
+        if not all(place.delivery.is_full for place in places) or (number := count()) is None:
+            return False
+        for place in places:
+            place.delivery.drop(number)
+        self._open.pop(span.context.span_id, None)
+        return True
+
+    def _places(self, span: RecordedSpan) -> Sequence[BoundedProcessor]:
+        """Where it goes."""
+        named = self._open.get(span.context.span_id) if self._open else None
+        if named is None:
+            return self._everywhere
+        return (*self._local, self._targets[named], *(() if named in self._exclusive else self._default))

@@ -8,20 +8,23 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AnyValue, Attributes
 
 from agentstream.infra.telemetry.sizes import size_of
 
+if TYPE_CHECKING:
+    from agentstream.infra.telemetry.encoding import WrittenSpan
+
 Item = TypeVar("Item")
-_UNSET: Final = Status(StatusCode.UNSET)
+UNSET: Final = Status(StatusCode.UNSET)
 
 
 class Bounds:
@@ -98,63 +101,62 @@ class RecordedSpan(sdk.ReadableSpan, Span):
 
     # Each hides the property of that name in the base class, whose constructor is not called.
     __slots__ = (
-        "_tracer",
-        "attributes",
         "context",
         "end_time",
         "events",
-        "instrumentation_scope",
-        "is_sampled",
         "kind",
         "links",
+        "maker",
         "name",
+        "own",
         "parent",
-        "resource",
-        "size",
+        "shared",
         "start_time",
         "status",
+        "written",
     )
+    maker: Maker
+    """What made it."""
     name: str
     context: SpanContext
     parent: SpanContext | None
     kind: SpanKind
-    attributes: dict[str, AnyValue] | BoundedAttributes
+    own: dict[str, AnyValue] | BoundedAttributes
+    """Its attributes, without those that are shared."""
+    shared: tuple[Mapping[str, AnyValue], ...]
+    """Attributes that other spans have as well, each written once for all of them."""
     start_time: int
     end_time: int | None
     events: Sequence[sdk.Event]
     links: Sequence[Link]
     status: Status
-    resource: Resource
-    instrumentation_scope: InstrumentationScope
-    is_sampled: bool
-    """Whether it is exported."""
-    size: int
-    """Bytes it holds, about, once it has ended; 0 before."""
+    written: "WrittenSpan | None"
+    """As it stands in a request, once it is written; for all places that it goes to."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a span is made of
         self,
-        tracer: Maker,
+        maker: Maker,
         name: str,
         context: SpanContext,
         parent: SpanContext | None,
         kind: SpanKind,
-        attributes: Attributes,
+        attributes: dict[str, AnyValue],
         start_time: int | None,
+        shared: tuple[Mapping[str, AnyValue], ...] = (),
     ) -> None:
-        self._tracer = tracer
+        """`attributes` are the span's from now on; none of them is among the `shared` ones, which stay as they are."""
+        self.maker = maker
         self.name = name
         self.context = context
         self.parent = parent
         self.kind = kind
-        self.attributes = {**attributes} if attributes else {}
+        self.own = attributes
+        self.shared = shared
         self.start_time = time.time_ns() if start_time is None else start_time
         self.end_time = None
         self.events = self.links = ()
-        self.status = _UNSET
-        self.resource = tracer.resource
-        self.instrumentation_scope = tracer.scope
-        self.is_sampled = True
-        self.size = 0
+        self.status = UNSET
+        self.written = None
 
     def get_span_context(self) -> SpanContext:
         """Its place."""
@@ -167,24 +169,24 @@ class RecordedSpan(sdk.ReadableSpan, Span):
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """Say more about it."""
         if self.end_time is None:
-            self.attributes[key] = value
+            self.own[key] = value
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Say more about it."""
         if self.end_time is None:
-            self.attributes.update(attributes)
+            self.own.update(attributes)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Something happened in it."""
         if self.end_time is None:
-            limits = self._tracer.limits
-            event = RecordedEvent(name, limits.of_event.kept(attributes), timestamp)
+            limits = self.maker.limits
+            event = RecordedEvent(name, limits.of_event.kept(attributes) if attributes else {}, timestamp)
             self.events = _with(self.events, event, limits.max_events)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """It has to do with another span."""
         if self.end_time is None and (context.is_valid or attributes or context.trace_state):
-            limits = self._tracer.limits
+            limits = self.maker.limits
             self.links = _with(self.links, Link(context, limits.of_link.kept(attributes)), limits.max_links)
 
     def update_name(self, name: str) -> None:
@@ -218,16 +220,48 @@ class RecordedSpan(sdk.ReadableSpan, Span):
         """It is over, and goes to the exporters."""
         if self.end_time is None:
             self.end_time = time.time_ns() if end_time is None else end_time
-            bounds = self._tracer.limits.of_span
-            if len(self.attributes) > bounds.free:
-                self.attributes = bounds.kept(self.attributes)
-            self.size = size_of(self)
-            self._tracer.take(self)
+            bounds = self.maker.limits.of_span
+            count = len(self.own)
+            for each in self.shared:
+                count += len(each)
+            if count > bounds.free:
+                self.own, self.shared = bounds.kept(self.attributes), ()
+            self.maker.take(self)
+
+    @property
+    def attributes(self) -> Mapping[str, AnyValue]:
+        """All that is said of it."""
+        if not self.shared:
+            return self.own
+        together: dict[str, AnyValue] = {}
+        for each in (*self.shared, self.own):
+            together.update(each)
+        return together
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it is exported."""
+        return bool(self.context[3] & TraceFlags.SAMPLED)
+
+    @property
+    def resource(self) -> Resource:
+        """Whose span it is."""
+        return self.maker.resource
+
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """By whom it was made."""
+        return self.maker.scope
+
+    @property
+    def size(self) -> int:
+        """Bytes it holds, about."""
+        return size_of(self)
 
     @property
     def dropped_attributes(self) -> int:
         """Beyond the limit."""
-        return self.attributes.dropped if isinstance(self.attributes, BoundedAttributes) else 0
+        return self.own.dropped if isinstance(self.own, BoundedAttributes) else 0
 
     @property
     def dropped_events(self) -> int:
@@ -238,11 +272,6 @@ class RecordedSpan(sdk.ReadableSpan, Span):
     def dropped_links(self) -> int:
         """Beyond the limit."""
         return self.links.dropped if isinstance(self.links, BoundedList) else 0
-
-
-def held_by(span: sdk.ReadableSpan) -> int:
-    """Bytes that an ended span holds, about."""
-    return span.size if isinstance(span, RecordedSpan) else size_of(span)
 
 
 def _with(items: Sequence[Item], item: Item, most: int | None) -> Sequence[Item]:

@@ -1,6 +1,6 @@
 """Begins spans: under the sampler, the limits, the resource and the ids that the SDK read from the environment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
@@ -23,7 +23,7 @@ from opentelemetry.trace import (
     set_span_in_context,
     use_span,
 )
-from opentelemetry.util.types import Attributes
+from opentelemetry.util.types import AnyValue, Attributes, AttributeValue
 
 from agentstream.infra.telemetry.processors import RoutedProcessor
 from agentstream.infra.telemetry.recorded import Limits, RecordedSpan
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from opentelemetry.util._decorator import _AgnosticContextManager
 
 _INHERITING: Final = (ParentBased, ParentBasedTraceIdRatio)
-"""Samplers that, as the environment makes them, record what is below a span that is sampled."""
+"""Samplers that, as the environment makes them, record what is below a span that is sampled, and nothing else."""
 _SAMPLED: Final = (TraceFlags.SAMPLED, TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
+_KNOWN: Final = (*_SAMPLED, TraceFlags.DEFAULT, TraceFlags.RANDOM_TRACE_ID)
 """Flags that go on as they are; others lose what is not known of them."""
 
 
@@ -75,9 +76,11 @@ class RecordingTracer(Tracer):
         given = above if type(above) is RecordedSpan or isinstance(above, Span) else INVALID_SPAN
         parent = given.get_span_context() if self._inherits else INVALID_SPAN_CONTEXT
         trace_id, _, _, flags, state, is_valid = parent  # a tuple: each of its properties is a call
-        if is_valid and flags in _SAMPLED:
+        if is_valid and flags in _KNOWN:
             place = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state)
-            span = RecordedSpan(self, name, place, parent, kind, attributes, start_time)
+            if flags not in _SAMPLED:
+                return NonRecordingSpan(place)
+            span = RecordedSpan(self, name, place, parent, kind, _own(attributes), start_time)
         else:
             asked = self._asked(name, context, kind, attributes, links, start_time)
             if not isinstance(asked, RecordedSpan):
@@ -88,6 +91,41 @@ class RecordingTracer(Tracer):
         if self._processor.has_targets:
             self._processor.on_start(span)
         return span
+
+    def begin(  # noqa: PLR0913, PLR0917 - as in consumers.tracing.spans.QuickTracer
+        self,
+        name: str,
+        above: SpanContext,
+        attributes: dict[str, AttributeValue],
+        shared: tuple[Mapping[str, AttributeValue], ...],
+        at: int,
+        kind: SpanKind,
+        span_id: int | None,
+        links: Sequence[Link],
+    ) -> Span | None:
+        """Begin one as `start_span` does, for half its cost; None where the sampler must be asked."""
+        trace_id, _, _, flags, state, is_valid = above
+        if not (self._inherits and is_valid and flags in _KNOWN):
+            return None
+        place = SpanContext(trace_id, span_id or self._ids.generate_span_id(), False, flags, state)
+        if flags not in _SAMPLED:
+            return NonRecordingSpan(place)
+        span = RecordedSpan(self, name, place, above, kind, attributes, at, shared)
+        for link in links:
+            span.add_link(link.context, link.attributes)
+        if self._processor.has_targets:
+            self._processor.on_start(span)
+        return span
+
+    def dropped(self, span: Span, count: Callable[[], int | None]) -> bool:
+        """As in consumers.tracing.spans.QuickTracer: if no place has room for one more span."""
+        # Where the sampler is asked for each, it is not known how many there would be.
+        if not (isinstance(span, RecordedSpan) and self._inherits and span.context[3] in _SAMPLED):
+            return False
+        if span.is_sampled and self._processor.drops(span, count):
+            span.end_time = span.start_time
+            return True
+        return False
 
     def _asked(
         self,
@@ -110,9 +148,7 @@ class RecordingTracer(Tracer):
         place = SpanContext(trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state)
         if result.decision is Decision.DROP:
             return NonRecordingSpan(place)
-        span = RecordedSpan(self, name, place, parent, kind, result.attributes, start_time)
-        span.is_sampled = result.decision is Decision.RECORD_AND_SAMPLE
-        return span
+        return RecordedSpan(self, name, place, parent, kind, _own(result.attributes), start_time)
 
     def start_as_current_span(  # noqa: PLR0913, PLR0917 - the API's
         self,
@@ -129,6 +165,10 @@ class RecordingTracer(Tracer):
         """Begin one that is current within the block."""
         span = self.start_span(name, context, kind, attributes, links, start_time)
         return use_span(span, end_on_exit, record_exception, set_status_on_exception)
+
+
+def _own(attributes: Attributes) -> dict[str, AnyValue]:
+    return {**attributes} if attributes else {}
 
 
 class RecordingProvider(TracerProvider):

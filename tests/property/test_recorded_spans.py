@@ -12,6 +12,7 @@ from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
     SpanContext,
+    SpanKind,
     StatusCode,
     TraceFlags,
     Tracer,
@@ -20,9 +21,12 @@ from opentelemetry.trace import (
 )
 
 from agentstream.consumers.tracing.ids import wanting
+from agentstream.consumers.tracing.spans import SpanMaker
+from agentstream.infra.telemetry.delivery import Delivery, Room
 from agentstream.infra.telemetry.encoding import OtlpSpanExporter
+from agentstream.infra.telemetry.exporters import CountingSpanExporter
 from agentstream.infra.telemetry.recorded import RecordedSpan
-from tests.support.recorded_spans import TRACE, Told, both, environment, same, told
+from tests.support.recorded_spans import TRACE, Told, both, environment, places, said, same, told
 
 SAMPLERS = (
     "always_on",
@@ -42,6 +46,66 @@ def test_spans_are_recorded_and_encoded_as_the_sdk_does_it(scripts: list[Told]) 
             script.play(tracer, number)
 
     assert same(act) == len(scripts)
+
+
+@given(st.lists(st.tuples(said, said, places), min_size=1, max_size=4), said)
+@settings(max_examples=100)
+def test_spans_that_share_attributes_are_recorded_and_encoded_as_the_sdk_does_it(
+    spans: list[tuple[dict[str, object], dict[str, object], SpanContext]], shared: dict[str, object]
+) -> None:
+    all_share = {f"all {name}": value for name, value in shared.items()}
+
+    def act(tracer: Tracer) -> None:
+        make = SpanMaker(tracer=tracer)
+        for number, (own, more, above) in enumerate(spans, 1):
+            some_share = {f"some {name}": value for name, value in more.items()}
+            for each in (number, number + 100):
+                span = make.start(
+                    "ä",
+                    above,
+                    {**own},  # type: ignore[dict-item]
+                    shared=(all_share, some_share),  # type: ignore[arg-type]
+                    at=1_000,
+                    kind=SpanKind.CLIENT,
+                    span_id=each,
+                    links=[Link(above, {"a": "b"})],
+                )
+                span.set({f"more {name}": value for name, value in more.items()})  # type: ignore[misc]
+                span.event("e", 1_500)
+                span.end(2_000)
+
+    assert same(act) == 2 * len(spans)
+    with environment(OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="3"):
+        assert same(act) == 2 * len(spans)
+
+
+@pytest.mark.parametrize("sampled", [0, 2])
+def test_below_a_span_that_is_not_sampled_nothing_is_recorded(sampled: int) -> None:
+    above = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(sampled))
+
+    def act(tracer: Tracer) -> None:
+        span = SpanMaker(tracer=tracer).start("a", above, {}, at=1, span_id=3)
+        assert span.place == SpanContext(7, 3, is_remote=False, trace_flags=TraceFlags(sampled))
+        assert not span.is_recording
+        span.end(2)
+
+    assert same(act) == 0
+
+
+def test_a_span_that_cannot_be_written_is_lost_alone() -> None:
+    delivery = Delivery("d", "spans", "there", room=Room(count=9, size=9_999))
+    exporter = CountingSpanExporter(OtlpSpanExporter(endpoint="http://127.0.0.1:9/v1/traces"), delivery)
+    kept: list[object] = []
+
+    def act(tracer: Tracer) -> None:
+        for start in (1, -1, 2):
+            tracer.start_span("a", Context(), start_time=start).end(3)
+
+    for span in both(act)[1]:
+        assert isinstance(span, RecordedSpan)
+        kept.append(exporter.waiting(span))
+    assert [each is not None for each in kept] == [True, False, True]
+    assert (delivery.losses.failed, delivery.pending) == (1, 0)
 
 
 @pytest.mark.parametrize("longest", ["5", ""])
@@ -208,5 +272,9 @@ def test_a_release_of_the_exporter_that_sends_otherwise_still_gets_the_spans(mon
     assert hasattr(exporter, "_client"), "this release does: spans are encoded by it, which is dear"
     monkeypatch.setattr(OTLPSpanExporter, "export", export)
     monkeypatch.delattr(exporter, "_client")
-    assert exporter.export([]) is SpanExportResult.SUCCESS
-    assert given == [[]]
+    counting = CountingSpanExporter(exporter, Delivery("d", "spans", "there", room=Room(count=9, size=9_999)))
+    span = both(lambda tracer: tracer.start_span("a", Context()).end())[1][0]
+    assert isinstance(span, RecordedSpan)
+    assert counting.waiting(span) is span
+    counting.export([span])
+    assert given == [[span]]

@@ -30,6 +30,7 @@ def test_a_requests_spans_are_freed_when_it_is_over_and_do_not_wait_for_pythons_
     name = AttemptName(run_id="run", session_id="session", claim=3, attempt=1, attempt_id="a")
     attempt = process.attempt(name, AgentFacts(model="p/m", harness="scripted"), datetime.now(UTC))
     attempt.close(time.time_ns(), None, reason="stop", cost=None)
+    process.send_trace("results")
     process.committed("completed", None)
     left: list[weakref.ref[object]] = [weakref.ref(process), weakref.ref(attempt)]
     del process, attempt
