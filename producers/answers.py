@@ -15,6 +15,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.conn import CloseReason
 from aiokafka.errors import NodeNotReadyError, RequestTimedOutError
 
+from agentstream.producers.closed_transports import expect_closed_transports
 from agentstream.producers.connection import KafkaConnection
 
 ANSWER_SECONDS: Final = 10.0
@@ -41,6 +42,7 @@ def expect_answers(
     """
     seconds = ANSWER_SECONDS if seconds is None else seconds
     client._request_timeout_ms = round(seconds * 1000)
+    expect_closed_transports(client)
     expecting = _Expecting(client, connection, seconds, others or {})
     expecting.given_up = given_up
     connection.clients.add(expecting)
