@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
+from aiokafka.errors import KafkaError
+
 from agentstream.consumers.acquisition import Acquirer
 from agentstream.consumers.engine import Engine
 from agentstream.consumers.partition import Partition, Shared
@@ -76,6 +78,12 @@ class Worker:
                 await self._poll_until(releasing.done)
                 for task in self._tasks.values():
                     task.cancel()
+        except ExceptionGroup as error:
+            _, bugs = error.split(KafkaError)
+            if bugs is not None:
+                # A worker is not run again with --debug to see what happens once a month.
+                log.critical("a bug of ours ends the worker", exc_info=bugs)
+            raise
         finally:
             await self._engine.membership.close()
             await self._source.stop()

@@ -116,6 +116,23 @@ def test_a_partition_that_ends_without_being_told_to_ends_the_worker_aloud() -> 
     in_virtual_time(play())
 
 
+def test_a_bug_that_ends_the_worker_is_on_its_log_with_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    # All that was left of one was a line on stderr that advised to run it again with --debug.
+    async def play() -> None:
+        world = World()
+        world.index_error = ValueError("a bug")
+        serving = asyncio.create_task(world.serve())
+        await asyncio.sleep(0)
+        world.source.assign(0)
+        with pytest.raises(ExceptionGroup):
+            await asyncio.wait_for(serving, 60)
+
+    in_virtual_time(play())
+    assert "a bug of ours ends the worker" in caplog.text
+    assert "ValueError: a bug" in caplog.text
+    assert "acquisition.py" in caplog.text
+
+
 def test_a_partition_assigned_while_a_crash_ends_the_worker_is_not_begun() -> None:
     # The task group refuses it: its coroutine was left behind, never awaited.
     async def play() -> None:
