@@ -19,6 +19,7 @@ from agentstream.infra.cli.dead_letter_filters import Asked
 from agentstream.infra.cli.exits import FAILED, USAGE, fail
 from agentstream.infra.cli.instants import window
 from agentstream.infra.cli.screen import Screen, styled
+from agentstream.infra.cli.whole_file import whole_file
 from agentstream.infra.printable import escaped, one_line
 from agentstream.schemas.dead_letters import DeadLetter
 from agentstream.schemas.errors import ErrorCode, error_rule
@@ -100,13 +101,13 @@ def show_letter(context: Context, position: str, *, as_json: bool) -> None:
 
 
 def export_letters(context: Context, asked: Asked, *, most: int | None, output: Path | None) -> None:
-    """Write them as JSON Lines: text as it is, other bytes as base64."""
+    """Write them as JSON Lines: text as it is, other bytes as base64. A file is written whole or not at all."""
     screen, count = Screen(), 0
     if output is None:
         asyncio.run(_each(context, asked, most, lambda letter: screen.json(whole(letter)), screen))
         return
     try:
-        with output.open("w", encoding="utf-8") as file:
+        with whole_file(output) as file:
 
             def write(letter: DeadLetter) -> None:
                 nonlocal count
@@ -115,6 +116,8 @@ def export_letters(context: Context, asked: Asked, *, most: int | None, output: 
 
             asyncio.run(_each(context, asked, most, write, screen))
     except OSError as error:
+        if error.errno is None:
+            raise  # a TimeoutError, which is Kafka's
         fail(f"{output}: cannot be written ({error.strerror})", USAGE)
     screen.note(f"{count} written to {output}")
 

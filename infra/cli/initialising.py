@@ -8,6 +8,7 @@ from agentstream.consumers.agent_files import MAX_NAME
 from agentstream.infra.cli.exits import USAGE, fail
 from agentstream.infra.cli.init_files import COMPOSE, new_files
 from agentstream.infra.cli.screen import Screen
+from agentstream.infra.cli.whole_file import whole_file
 
 
 def run_init(directory: Path, *, force: bool) -> None:
@@ -19,7 +20,8 @@ def run_init(directory: Path, *, force: bool) -> None:
         if there and not force:
             fail(f"{', '.join(there)}: there already; --force writes over it, or name another DIR", USAGE)
         for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
+            with whole_file(directory / name) as file:
+                file.write(text)
     except OSError as error:
         fail(f"{error.filename or directory}: cannot be written ({error.strerror})", USAGE)
     screen = Screen()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.chaos.inside import plan_of, serving
 from tests.integration.test_cli import Terminal
 from tests.integration.test_redrive import config, refused, send, sent_again
 from tests.support.cluster import Cluster
+from tests.support.frames import Api
+from tests.support.proxy import Hold, KafkaProxy
 from tests.support.pty_session import on_a_terminal
 from tests.support.waiting import patience
 
@@ -131,6 +134,34 @@ async def test_what_dies_too_often_ends_the_command_with_one(terminal: Terminal,
     assert done.code == 1
     assert done.err.count("sent again 1 times already") == 2
     assert "2 could not be sent" in done.err
+
+
+async def test_an_export_that_ends_early_leaves_the_file_of_the_one_before(
+    terminal: Terminal, cluster: Cluster, tmp_path: Path
+) -> None:
+    # A slip in --partition, no broker or a Ctrl-C: yesterday's letters were gone before today's had been read.
+    await refused(cluster, "a")
+    target = tmp_path / "letters.jsonl"
+    target.write_text("yesterday's\n")
+    before = sorted(tmp_path.iterdir())
+    export = ("dead-letters", "export", "--output", str(target))
+    assert (await terminal.type(*export, "--partition", "99")).code == 2
+    nowhere = Terminal(home=tmp_path, variables={**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    assert (await nowhere.type(*export)).code == 3
+    async with KafkaProxy(cluster.bootstrap_servers) as proxy:
+        fetching = proxy.on(Api.FETCH, do=Hold.ANSWER)
+        behind = Terminal(
+            home=tmp_path, variables={**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": proxy.bootstrap_servers}
+        )
+        exporting = await behind.start(*export)
+        await fetching.hit()
+        exporting.send_signal(signal.SIGINT)
+        async with patience():
+            await exporting.communicate()
+        assert exporting.returncode == 130
+    assert (target.read_text(), sorted(tmp_path.iterdir())) == ("yesterday's\n", before)
+    assert "1 written" in (await terminal.type(*export)).err
+    assert (json.loads(target.read_text())["run_id"], sorted(tmp_path.iterdir())) == ("a", before)
 
 
 @pytest.mark.parametrize(
