@@ -1,11 +1,12 @@
 """`agentstream dev`: a broker, the topics and a worker in one process, until Ctrl-C."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from agentstream.infra.broker import LocalBroker, find_broker
 from agentstream.infra.broker.external import ExternalBroker
-from agentstream.infra.broker.port import BrokerError, BrokerOptions, is_free
+from agentstream.infra.broker.port import BrokerError, BrokerOptions, PortTaken, is_free
 from agentstream.infra.compose import WorkerPlan, open_plan
 from agentstream.infra.connection import kafka_connection
 from agentstream.infra.dev_state import DevState, published, running_devs, state_directory
@@ -24,9 +25,7 @@ async def run(settings: Settings, *, partitions: int | None, port: int | None, s
     """Start all of it and serve until a signal. Raises what the parts raise when they cannot start."""
     stop = asyncio.Event()
     with stop_on_signals(stop, grace_seconds=settings.grace_seconds):
-        broker = _broker(settings, port, say)
-        say(_starting(broker))
-        async with broker, usable_model(settings) as chosen:
+        async with running_broker(settings, port, say) as broker, usable_model(settings) as chosen:
             bootstrap = broker.bootstrap_servers
             topics = Topics(prefix=settings.topic_prefix)
             connection = kafka_connection(settings.kafka, bootstrap_servers=bootstrap)
@@ -67,17 +66,38 @@ def _with_spans(settings: Settings) -> Settings:
     return settings.model_copy(update={"trace_dir": directory.resolve()})
 
 
-def _broker(settings: Settings, port: int | None, say: Say) -> LocalBroker:
+@asynccontextmanager
+async def running_broker(settings: Settings, port: int | None, say: Say) -> AsyncIterator[LocalBroker]:
+    """A broker that serves until the block ends."""
     if settings.kafka.bootstrap_servers:
-        return ExternalBroker(settings.kafka.bootstrap_servers)
-    return find_broker(BrokerOptions(port=dev_port(port)), progress=say)
+        broker: LocalBroker = ExternalBroker(settings.kafka.bootstrap_servers)
+    else:
+        broker = find_broker(BrokerOptions(port=dev_port(port)), progress=say)
+    say(_starting(broker))
+    try:
+        await broker.start()
+    except PortTaken as taken:
+        # A port that was free when we looked: of two `dev` started in the same second the later one ended here.
+        if taken.port == port:
+            raise BrokerError(_taken(port)) from taken
+        say(f"Port {taken.port} was taken meanwhile; starting on another …")
+        broker = find_broker(BrokerOptions(port=port), progress=say)
+        await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
 
 
 def dev_port(wanted: int | None) -> int | None:
     """The port for the broker; None for any. Raises BrokerError if the one that was asked for is taken."""
     if wanted is not None and not is_free(wanted):
-        raise BrokerError(f"port {wanted} is taken; name another with --port, or leave it out")
+        raise BrokerError(_taken(wanted))
     return wanted if wanted is not None or not is_free(PORT) else PORT
+
+
+def _taken(port: int) -> str:
+    return f"port {port} is taken; name another with --port, or leave it out"
 
 
 def _starting(broker: LocalBroker) -> str:

@@ -6,14 +6,16 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from agentstream.infra.broker.log_end import log_end, taken_port
 from agentstream.infra.broker.port import (
     KAFKA_VERSION,
     START_TIMEOUT_S,
     STARTED_LINE,
-    BrokerError,
     BrokerOptions,
     LocalBroker,
+    PortTaken,
     client_ports,
+    not_started,
     server_properties,
 )
 from agentstream.infra.toolchain import Progress
@@ -112,12 +114,13 @@ class DockerBroker(LocalBroker):
         while running := tuple(self._containers):
             for number in running:
                 if not await asyncio.to_thread(self._is_running, number):
-                    end = (await asyncio.to_thread(self._log, number)).strip().splitlines()[-1:]
-                    return f"the container of node {number} stopped; the end of its log: {''.join(end)}"
+                    end = log_end(await asyncio.to_thread(self._log, number))
+                    return f"the container of node {number} stopped; the end of its log: {end}"
             await asyncio.sleep(_LOOK_S)
         return "all containers stopped"
 
     def _create(self) -> None:
+        from docker.errors import APIError
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.docker_client import DockerClient
         from testcontainers.core.network import Network
@@ -130,7 +133,12 @@ class DockerBroker(LocalBroker):
             container.with_envs(**self._environment(number))
             self._containers[number] = container
             self._starts[number] = 1
-            container.start()
+            try:
+                container.start()
+            except APIError as error:
+                if (port := taken_port(str(error))) is not None:
+                    raise PortTaken(port) from error
+                raise
 
     def _environment(self, number: int) -> dict[str, str]:
         first = number == 1
@@ -165,8 +173,7 @@ class DockerBroker(LocalBroker):
         deadline = time.monotonic() + START_TIMEOUT_S
         while (log := await asyncio.to_thread(self._log, number)).count(STARTED_LINE) < self._starts[number]:
             if time.monotonic() > deadline or not await asyncio.to_thread(self._is_running, number):
-                end = "\n".join(log.splitlines()[-25:])
-                raise BrokerError(f"Kafka node {number} did not start. The end of its log:\n{end}")
+                raise not_started(number, log)
             await asyncio.sleep(0.1)
 
     def _log(self, number: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from agentstream.infra.broker.log_end import log_end
 from agentstream.infra.broker.port import (
     START_TIMEOUT_S,
     STARTED_LINE,
@@ -23,6 +24,7 @@ from agentstream.infra.broker.port import (
     LocalBroker,
     client_ports,
     free_ports,
+    not_started,
     server_properties,
 )
 from agentstream.infra.toolchain import Progress, ensure_kafka_jars, find_java, quiet
@@ -116,12 +118,12 @@ class MavenBroker(LocalBroker):
     async def ended(self) -> str:
         node = await _first_ended(tuple(self._nodes.values()))
         code = await asyncio.to_thread(node.keeper.wait)
-        end = node.log.read_text(errors="replace").strip().splitlines()[-1:]
+        end = log_end(node.log.read_text(errors="replace"))
         if code > _SIGNALLED:
             why = f"was ended by signal {code - _SIGNALLED}"
         else:
             why = f"ended with exit code {code}" if code >= 0 else f"lost its keeper by signal {-code}"
-        return f"the process of node {node.number} {why}; the end of its log: {''.join(end)}"
+        return f"the process of node {node.number} {why}; the end of its log: {end}"
 
     def _flags(self) -> Sequence[str]:
         return (*_LOGGING, *_QUICK_START) if self._options.quick_start else _LOGGING
@@ -136,7 +138,7 @@ class MavenBroker(LocalBroker):
             command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0:
-            raise BrokerError(f"Kafka could not format its data directory:\n{done.stdout}{done.stderr}")
+            raise BrokerError(f"Kafka could not format its data directory: {log_end(done.stdout + done.stderr)}")
 
     def _properties(self, home: Path, number: int) -> dict[str, str]:
         here = f"PLAINTEXT://127.0.0.1:{self._ports[number - 1]}"
@@ -177,7 +179,7 @@ class MavenBroker(LocalBroker):
             kafka = psutil.Process(int(process.stdout.readline() if process.stdout else ""))
         except (ValueError, psutil.NoSuchProcess):
             _close_pipes(process)
-            raise BrokerError(f"Kafka's process could not be started:\n{log.read_text()}") from None
+            raise BrokerError(f"Kafka's process could not be started: {log_end(log.read_text())}") from None
         return _Node(number=number, keeper=process, kafka=kafka, log=log)
 
 
@@ -191,8 +193,7 @@ async def _until_started(node: _Node) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while STARTED_LINE not in (said := node.log.read_text(errors="replace")):
         if node.keeper.poll() is not None or time.monotonic() > deadline:
-            end = "\n".join(said.splitlines()[-25:])
-            raise BrokerError(f"Kafka node {node.number} did not start. The end of its log:\n{end}")
+            raise not_started(node.number, said)
         await asyncio.sleep(0.02)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from agentstream.infra.broker.log_end import log_end, taken_port
+
 KAFKA_VERSION = "4.3.1"
 START_TIMEOUT_S = 90.0
 STARTED_LINE = "Kafka Server started"
@@ -16,6 +18,23 @@ STARTED_LINE = "Kafka Server started"
 
 class BrokerError(Exception):
     """A broker did not start, died, or cannot do what was asked of it."""
+
+
+class PortTaken(BrokerError):
+    """A broker did not start because somebody else listens on one of its ports."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is taken")
+        self.port = port
+
+
+def not_started(node: int, log: str) -> BrokerError:
+    """Why this node did not start. The end of its log is a note, which `--debug` shows: the log itself is deleted."""
+    port = taken_port(log)
+    why = f"Kafka node {node} did not start: {log_end(log)}"
+    error = BrokerError(why) if port is None else PortTaken(port)
+    error.add_note("\n".join(log.splitlines()[-25:]))
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +74,10 @@ class LocalBroker(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Return when every node serves; else raise BrokerError with the end of its log, leaving nothing behind."""
+        """Return when every node serves; else raise BrokerError with what its log says, leaving nothing behind.
+
+        Raises PortTaken, a BrokerError, where another start on another port would do.
+        """
 
     @abstractmethod
     async def stop(self) -> None:

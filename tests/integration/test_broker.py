@@ -1,10 +1,11 @@
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from agentstream.infra import dev
 from agentstream.infra.broker import BrokerError, BrokerOptions, LocalBroker
 from agentstream.infra.broker.docker import docker_is_usable
+from agentstream.infra.broker.port import PortTaken, free_ports
+from agentstream.infra.settings import Settings
 from agentstream.infra.toolchain import kafka_jars
 from tests.conftest import PrivateKafka
 
@@ -115,6 +119,30 @@ async def test_one_that_cannot_start_says_why_and_leaves_nothing(private_kafka: 
     with pytest.raises(BrokerError, match=r"min\.insync\.replicas"):
         await private_kafka(BrokerOptions(properties={"min.insync.replicas": "many"}))
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.mark.usefixtures("kind")
+async def test_a_port_that_somebody_else_has_taken_is_named_without_a_stack_trace(private_kafka: PrivateKafka) -> None:
+    (port,) = free_ports(1)
+    with closing(socket.create_server(("127.0.0.1", port))), pytest.raises(PortTaken) as refused:
+        await private_kafka(BrokerOptions(port=port))
+    assert (str(refused.value), refused.value.port) == (f"port {port} is taken", port)
+
+
+@pytest.mark.usefixtures("kind")
+async def test_of_two_devs_that_saw_the_port_free_the_later_one_takes_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    (port,) = free_ports(1)
+    monkeypatch.setattr(dev, "PORT", port)
+    monkeypatch.setattr(dev, "is_free", lambda _port: True)  # as both saw it, seconds before Kafka listens
+    said: list[str] = []
+    with closing(socket.create_server(("127.0.0.1", port))):
+        async with dev.running_broker(Settings(), None, said.append) as broker, admin_of(broker):
+            assert not broker.bootstrap_servers.endswith(f":{port}")
+        assert f"Port {port} was taken meanwhile; starting on another …" in said
+        with pytest.raises(BrokerError, match=f"^port {port} is taken; name another with --port"):
+            async with dev.running_broker(Settings(), port, said.append):
+                pass
 
 
 @pytest.mark.skipif(kafka_jars() is None, reason="only the Maven broker has a keeper")
