@@ -35,6 +35,7 @@ from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import NOT_TAKEN, Silence, watching
 
 _NAMED_LINES = 12
+_NAMED_RUNS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,13 +83,10 @@ async def _play(where: Where, batch: Batch, lines: Lines, output: Output, screen
     tally = Tally(total=total, began=now(), began_at=datetime.now(UTC))
     silence = Silence(now(), alive_is_sent=False)
 
-    def warn(line: str) -> None:
-        screen.note("no result yet; is a worker running? `agentstream doctor` tells" if line == NOT_TAKEN else line)
-
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(calling(where))
-        await stack.enter_async_context(watching(silence, where.cluster.connection, warn))
         asking = _Asking(client, batch, output, tally, screen, lambda: silence.heard(Voided(), now()))
+        await stack.enter_async_context(watching(silence, where.cluster.connection, asking.warn))
         async with _shown(tally, asking, screen):
             try:
                 await asking.all(lines, lines_of(None if batch.source == "-" else Path(batch.source)))
@@ -122,6 +120,11 @@ async def _shown(tally: Tally, asking: "_Asking", screen: Screen) -> AsyncIterat
         screen.status("")
 
 
+def _is_done(task: "asyncio.Task[None]") -> bool:
+    """Whether it did what it was to do."""
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
 class _Asking:
     """The requests of one file."""
 
@@ -143,6 +146,7 @@ class _Asking:
         self._slots = asyncio.Semaphore(batch.concurrency)
         self._last_of: dict[str, asyncio.Task[None]] = {}
         self.under_way: dict[str, Line] = {}
+        self.cancelling = False
 
     async def all(self, lines: Lines, source: AsyncIterator[bytes]) -> None:
         """Ask every line. Raises what no further line would escape, such as BrokerUnavailable."""
@@ -161,6 +165,14 @@ class _Asking:
                     case None:
                         pass
 
+    def warn(self, line: str) -> None:
+        """Say what is missing."""
+        if self.cancelling:
+            return  # it was interrupted, and waits for nothing: "Ctrl-C stops" came after Ctrl-C
+        self._screen.note(
+            "no result yet; is a worker running? `agentstream doctor` tells" if line == NOT_TAKEN else line
+        )
+
     async def interrupted(self) -> None:
         """Say what is under way, and cancel it if that is wanted."""
         lines = sorted(self.under_way.values(), key=lambda line: line.number)
@@ -173,19 +185,30 @@ class _Asking:
             self._screen.note(f"{told}, and go on: the same command collects what is missing", "yellow")
         else:
             self._screen.note(f"{told}; cancelling", "yellow")
-            await self._cancel(lines)
+            self.cancelling = True
+            await self._cancel([line.run_id for line in lines])
 
-    async def _cancel(self, lines: list[Line]) -> None:
-        try:
-            async with asyncio.timeout(CANCEL_SECONDS), asyncio.TaskGroup() as group:
-                for line in lines:
-                    group.create_task(
-                        self._client.cancel(line.run_id, "interrupted at its terminal", requested_by=whoever())
-                    )
-        except (TimeoutError, ExceptionGroup):
-            self._screen.note("not all of them could be cancelled: `agentstream cancel RUN_ID` does", "red")
-        else:
+    async def _cancel(self, run_ids: list[str]) -> None:
+        by = whoever()
+        tasks = [
+            asyncio.create_task(
+                self._client.cancel(run_id, "interrupted at its terminal", requested_by=by), name=run_id
+            )
+            for run_id in run_ids
+        ]
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        # Each by itself: in a task group the first that failed took along those that would have been cancelled.
+        left = [task.get_name() for task in tasks if not _is_done(task)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not left:
             self._screen.note("cancelled; their one result is that, also when they are asked again", "yellow")
+            return
+        named = ", ".join(left[:_NAMED_RUNS])
+        more = f" and {len(left) - _NAMED_RUNS:,} more" if len(left) > _NAMED_RUNS else ""
+        how = "`agentstream cancel RUN_ID` cancels one, the same command collects what they give"
+        self._screen.note(f"could not be cancelled and may go on: {named}{more}; {how}", "red")
 
     async def _one(self, line: Line, before: "asyncio.Task[None] | None") -> None:
         try:

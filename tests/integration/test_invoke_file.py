@@ -194,6 +194,29 @@ async def test_ctrl_c_cancels_what_is_under_way_if_that_is_wanted(terminal: Term
     assert ended == {"r0": "cancelled", "r1": "cancelled", "r2": "cancelled"}
 
 
+async def test_what_could_not_be_cancelled_because_kafka_was_away_is_named(
+    private_kafka: PrivateKafka, terminal: Terminal
+) -> None:
+    # It said to call `agentstream cancel RUN_ID`, and of no run which id it has; and "Ctrl-C stops" after Ctrl-C.
+    broker = await private_kafka()
+    terminal.variables = {**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    assert (await terminal.type("topics", "apply", "--partitions", "1")).code == 0
+    hanging = {"harness": {"kind": "scripted", "options": {"text": "some words", "hang": "mid_text"}}}
+    file = written(terminal, [{"message": "a", "run_id": f"r{number}", "parameters": hanging} for number in range(7)])
+    async with terminal.worker() as worker:
+        asking = await terminal.start("invoke", "--file", file, "--concurrency", "7", "--on-interrupt", "cancel")
+        for _ in range(7):
+            await until_said(worker.stderr, "run started")
+        await broker.kill()
+        asking.send_signal(signal.SIGINT)
+        async with patience():
+            _, err = await asking.communicate()
+    assert asking.returncode == 130
+    said = err.decode().split("cancelling", 1)[1]
+    assert "could not be cancelled and may go on: r0, r1, r2, r3, r4 and 2 more; `agentstream cancel RUN_ID`" in said
+    assert "Ctrl-C" not in said
+
+
 async def test_wrong_use_is_one_line(terminal: Terminal) -> None:
     file = written(terminal, [{"message": "a"}])
     written(terminal, ["these are somebody's notes"], "notes.txt")
