@@ -12,12 +12,13 @@ T = TypeVar("T")
 class LoopThread:
     """Runs coroutines for the main thread, which alone is given Ctrl-C. Opened and closed by `with`.
 
-    Leaving it cancels what still runs and waits for that.
+    Leaving it cancels what still runs and waits for that, unless it was abandoned.
     """
 
     def __init__(self) -> None:
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="event loop")
+        self._thread = threading.Thread(target=self._run, name="event loop", daemon=True)
+        self._abandoned = False
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
 
@@ -27,8 +28,14 @@ class LoopThread:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self._abandoned:
+            return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+
+    def abandon(self) -> None:
+        """Do not wait at the end: what still runs ends with the process."""
+        self._abandoned = True
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Begin some work. Its `result()` is waited for as long as Ctrl-C does not raise KeyboardInterrupt there."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentstream.infra.cli.calling import Where
-from agentstream.infra.cli.chatting import ChatManner, Conversation
 from agentstream.infra.cli.context import Cluster as NamedCluster
+from agentstream.infra.cli.conversation import ChatManner, Conversation
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.cli.silence import NO_BROKER
 from agentstream.producers.connection import KafkaConnection
