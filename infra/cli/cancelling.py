@@ -16,7 +16,7 @@ from agentstream.consumers.readers.tail import TopicMissing
 from agentstream.consumers.whereabouts import Search, Whereabouts
 from agentstream.infra.cli.context import Cluster, Context
 from agentstream.infra.cli.exits import FAILED, OK, TIMED_OUT, UNAVAILABLE, fail
-from agentstream.infra.cli.locating import document, sentence
+from agentstream.infra.cli.locating import check_run_id, document, sentence
 from agentstream.infra.cli.screen import Screen
 from agentstream.infra.rendering import problem_line, summary
 from agentstream.infra.settings import Settings
@@ -50,6 +50,7 @@ def run_cancel(context: Context, wanted: Wanted) -> None:
 
     Exit code 1 for one that ended, or had ended before, as anything but cancelled, and for one that is not on the log.
     """
+    check_run_id(wanted.run_id)
     settings = context.settings()
     context.quiet_logs(settings)
     cluster = context.cluster(settings)

@@ -166,3 +166,11 @@ async def test_ctrl_c_while_invoke_sends_its_request_cancels_the_run_that_nobody
     async with terminal.worker():
         found = await until_state(terminal, said.split()[2], "finished")
     assert found["status"] == "cancelled"
+
+
+async def test_what_can_be_no_run_id_is_told_in_the_same_words_by_all_that_take_one(terminal: Terminal) -> None:
+    # `cancel ''` said "String should match pattern …", once it had asked Kafka.
+    for command in ("where", "cancel", "show"):
+        done = await terminal.type(command, "")
+        said = "agentstream: '' is no run id: those are 1 to 128 of A-Z, a-z, 0-9 and ._:-\n"
+        assert (done.code, done.err) == (2, said), command
