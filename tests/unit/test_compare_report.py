@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree.ElementTree import parse
@@ -14,14 +14,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from agentstream.consumers.replay.comparing.answers import ComparisonError
+from agentstream.consumers.replay.comparing.comparison import Sources, compare
 from agentstream.consumers.replay.comparing.differences import word_diff
 from agentstream.consumers.replay.comparing.report import Report, report_of
 from agentstream.consumers.replay.comparing.rules import parse_rule
-from agentstream.consumers.replay.comparing.sides import ReplayAnswers
+from agentstream.consumers.replay.comparing.sides import Recorded, ReplayAnswers
 from agentstream.consumers.replay.comparing.spans import trace_evaluations
 from agentstream.consumers.replay.comparing.terminal import COLUMNS, table_rows
 from agentstream.consumers.tracing.ids import span_id_of
-from agentstream.schemas.recordings import ReplayedRun
+from agentstream.schemas.recordings import RecordedRun, ReplayedRun
 from tests.support.comparisons import BEGAN, case, given, report, result
 
 EVIL = '</script><script>alert("1")</script><img src=x onerror=alert(2)> \x07 & \udcff'
@@ -137,6 +138,21 @@ async def test_evidence_alone_gives_the_same_report_and_takes_other_rules(tmp_pa
     again = report_of(made.evidence, [parse_rule(text) for text in RULES])
     assert again.document() == made.document()
     assert report_of(made.evidence, [parse_rule("errors > 0.5")]).verdict.state == "passed"
+
+
+async def test_a_comparison_that_ends_early_leaves_the_evidence_of_the_one_before(tmp_path: Path) -> None:
+    made = await twenty(tmp_path)
+    before, there = made.evidence.read_bytes(), sorted(tmp_path.iterdir())
+
+    def damaged() -> Iterator[RecordedRun]:
+        yield from (case(f"r{n}", result("right")) for n in range(20))
+        raise ComparisonError("the recording ends here")
+
+    answers = given({f"r{n}": [result("right")] for n in range(20)})
+    sources = Sources(recording="recording", baseline=Recorded(), candidate=answers)
+    with pytest.raises(ComparisonError, match="ends here"):
+        await compare(damaged(), sources, (), into=made.evidence)
+    assert (made.evidence.read_bytes(), sorted(tmp_path.iterdir())) == (before, there)
 
 
 async def test_evidence_that_is_torn_newer_or_none_is_refused(tmp_path: Path) -> None:

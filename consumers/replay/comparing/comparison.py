@@ -7,11 +7,13 @@ comparison = read_comparison(path)         what summaries and verdicts are made 
 import asyncio
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from secrets import token_hex
+from typing import BinaryIO, Final
 
 from uuid_utils.compat import uuid7
 
@@ -105,7 +107,8 @@ async def compare(
 ) -> Path:
     """Evaluate everything and write the evidence, in the order of the cases; memory is that of 16 cases.
 
-    An evaluator that raises is an error of that run and evaluator. Raises ComparisonError for a damaged source.
+    What stood at `into` stays until all of it is there. An evaluator that raises is an error of that run and evaluator.
+    Raises ComparisonError for a damaged source.
     """
     about = ComparisonLine(
         comparison_id=str(uuid7()),
@@ -122,7 +125,7 @@ async def compare(
     )
     into.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with into.open("wb") as file:
+    with _in_place_of(into) as file:
         file.write(about.to_bytes() + b"\n")
         remaining = iter(cases)
         while batch := list(islice(remaining, _AT_ONCE)):
@@ -131,6 +134,19 @@ async def compare(
             count += len(batch)
         file.write(EndLine(cases=count).to_bytes() + b"\n")
     return into
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes this place once it is whole: a Ctrl-C emptied the evidence of the comparison before."""
+    fresh = path.with_name(f"{path.name}.{token_hex(4)}.part")
+    try:
+        with fresh.open("xb") as file:
+            yield file
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def read_comparison(path: Path) -> Comparison:
