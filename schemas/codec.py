@@ -22,7 +22,7 @@ from agentstream.schemas.base import MAX_SESSION_ID, RUN_ID_PATTERN
 from agentstream.schemas.bounds import DEFAULT_BOUNDS, Bounds, Json
 from agentstream.schemas.errors import ErrorCode, Problem, Stage
 from agentstream.schemas.headers import CANCEL_RUN, CE_ID, INVOKE_REQUEST, TRACE_TARGET, header_text, last_wins
-from agentstream.schemas.parsing import parse_object
+from agentstream.schemas.parsing import is_text, parse_object
 from agentstream.schemas.readers import decode_events, decode_finished, decode_result, wrong_type
 from agentstream.schemas.records import Record
 from agentstream.schemas.redrive import RUN_ID_NAMESPACE, Redrive, redrive_of
@@ -175,7 +175,7 @@ def _supported(outcome: InvokeRequest | Problem) -> InvokeRequest | Problem:
 def _rejection(record: Record, problem: Problem | None, run_id: str | None, document: Json | None) -> Rejection:
     fallback_id = position_id(record)
     named = (document or {}).get("session_id")
-    if not isinstance(named, str) or not 0 < len(named) <= MAX_SESSION_ID or not _is_text(named):
+    if not isinstance(named, str) or not 0 < len(named) <= MAX_SESSION_ID or not is_text(named):
         named = session_of_key(record.key)
     return Rejection(
         problem=problem or Problem.of(ErrorCode.MALFORMED_JSON),
@@ -183,11 +183,3 @@ def _rejection(record: Record, problem: Problem | None, run_id: str | None, docu
         session_id=named or run_id or fallback_id,
         fallback_id=fallback_id,
     )
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

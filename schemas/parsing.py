@@ -60,6 +60,15 @@ def at(names: Iterable[object], sentence: str) -> str:
     return f"{where}: {sentence}" if where else sentence
 
 
+def is_text(value: str) -> bool:
+    """Whether UTF-8 has a place for all of it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parse(value: bytes | None, bounds: Bounds) -> object:
     if problem := _unreadable(value, bounds):
         return problem

@@ -104,15 +104,6 @@ def unfit(request: InvokeRequest) -> str | None:
     return None if problem is None else problem.detail or problem.title
 
 
-def is_text(value: str) -> bool:
-    """Whether UTF-8 has a place for all of it."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def first_flaw(error: ValidationError) -> str:
     """The first thing wrong, and where."""
     first = error.errors(include_url=False, include_input=False)[0]

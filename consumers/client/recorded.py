@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 
-from agentstream.consumers.client.checking import NO_CHARACTER, is_text
+from agentstream.consumers.client.checking import NO_CHARACTER
 from agentstream.consumers.client.errors import (
     BrokerUnavailable,
     HistoryLost,
@@ -28,6 +28,7 @@ from agentstream.producers.connection import KafkaConnection
 from agentstream.schemas.codec import Rejection, decode_request, decode_result, session_of_key
 from agentstream.schemas.errors import Problem
 from agentstream.schemas.headers import REQUEST, header_text, last_wins
+from agentstream.schemas.parsing import is_text
 from agentstream.schemas.records import Record
 from agentstream.schemas.topics import Topics
 

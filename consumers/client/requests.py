@@ -11,7 +11,6 @@ from uuid_utils.compat import uuid7
 from agentstream.consumers.client.checking import (
     NO_CHARACTER,
     first_flaw,
-    is_text,
     unfit,
     unknown_in_messages,
     unknown_parameter,
@@ -19,6 +18,7 @@ from agentstream.consumers.client.checking import (
 from agentstream.consumers.client.errors import RequestRefused
 from agentstream.schemas.codec import body_hash
 from agentstream.schemas.messages import Message
+from agentstream.schemas.parsing import is_text
 from agentstream.schemas.requests import AgentParameters, CancelRun, InvokeRequest
 from agentstream.schemas.trace import TraceContext
 

@@ -26,6 +26,8 @@ from tests.support.waiting import eventually, patience
 
 SCRIPTED = ("--harness", "scripted")
 
+HANGING = {"harness": {"kind": "scripted", "options": {"text": "some words", "hang": "mid_text"}}}
+
 
 @pytest.fixture
 async def terminal(kafka: str, topics: str, tmp_path: Path) -> Terminal:
@@ -172,8 +174,7 @@ async def test_lines_that_are_added_are_asked_and_a_new_round_asks_all_anew(term
 
 
 async def test_ctrl_c_cancels_what_is_under_way_if_that_is_wanted(terminal: Terminal, topics: str) -> None:
-    hanging = {"harness": {"kind": "scripted", "options": {"text": "some words", "hang": "mid_text"}}}
-    file = written(terminal, [{"message": "a", "run_id": f"r{number}", "parameters": hanging} for number in range(9)])
+    file = written(terminal, [{"message": "a", "run_id": f"r{number}", "parameters": HANGING} for number in range(9)])
     async with terminal.worker() as worker:
         asking = await terminal.start("invoke", "--file", file, "--concurrency", "3", "--on-interrupt", "cancel")
         for _ in range(3):
@@ -201,8 +202,7 @@ async def test_what_could_not_be_cancelled_because_kafka_was_away_is_named(
     broker = await private_kafka()
     terminal.variables = {**terminal.variables, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
     assert (await terminal.type("topics", "apply", "--partitions", "1")).code == 0
-    hanging = {"harness": {"kind": "scripted", "options": {"text": "some words", "hang": "mid_text"}}}
-    file = written(terminal, [{"message": "a", "run_id": f"r{number}", "parameters": hanging} for number in range(7)])
+    file = written(terminal, [{"message": "a", "run_id": f"r{number}", "parameters": HANGING} for number in range(7)])
     async with terminal.worker() as worker:
         asking = await terminal.start("invoke", "--file", file, "--concurrency", "7", "--on-interrupt", "cancel")
         for _ in range(7):
